@@ -1,0 +1,80 @@
+package spirv
+
+import "fmt"
+
+// CapabilityName returns the specification's name of a capability, or "Capability" and its number for one that
+// no shader of ours is known to use.
+func CapabilityName(number uint32) string {
+	if name, ok := capabilityNames[number]; ok {
+		return name
+	}
+	return fmt.Sprintf("Capability%d", number)
+}
+
+var capabilityNames = map[uint32]string{
+	0:    "Matrix",
+	1:    "Shader",
+	9:    "Float16",
+	10:   "Float64",
+	11:   "Int64",
+	12:   "Int64Atomics",
+	22:   "Int16",
+	39:   "Int8",
+	61:   "GroupNonUniform",
+	62:   "GroupNonUniformVote",
+	63:   "GroupNonUniformArithmetic",
+	64:   "GroupNonUniformBallot",
+	65:   "GroupNonUniformShuffle",
+	66:   "GroupNonUniformShuffleRelative",
+	67:   "GroupNonUniformClustered",
+	68:   "GroupNonUniformQuad",
+	4212: "Float8EXT",
+	4213: "Float8CooperativeMatrixEXT",
+	4423: "SubgroupBallotKHR",
+	4428: "WorkgroupMemoryExplicitLayoutKHR",
+	4429: "WorkgroupMemoryExplicitLayout8BitAccessKHR",
+	4430: "WorkgroupMemoryExplicitLayout16BitAccessKHR",
+	4433: "StorageBuffer16BitAccess",
+	4434: "UniformAndStorageBuffer16BitAccess",
+	4435: "StoragePushConstant16",
+	4436: "StorageInputOutput16",
+	4437: "DeviceGroup",
+	4441: "VariablePointersStorageBuffer",
+	4442: "VariablePointers",
+	4448: "StorageBuffer8BitAccess",
+	4449: "UniformAndStorageBuffer8BitAccess",
+	4450: "StoragePushConstant8",
+	4464: "DenormPreserve",
+	4465: "DenormFlushToZero",
+	4466: "SignedZeroInfNanPreserve",
+	4467: "RoundingModeRTE",
+	4468: "RoundingModeRTZ",
+	5055: "ShaderClockKHR",
+	5116: "BFloat16TypeKHR",
+	5117: "BFloat16DotProductKHR",
+	5118: "BFloat16CooperativeMatrixKHR",
+	5302: "RuntimeDescriptorArray",
+	5345: "VulkanMemoryModel",
+	5346: "VulkanMemoryModelDeviceScope",
+	5347: "PhysicalStorageBufferAddresses",
+	5357: "CooperativeMatrixNV",
+	5394: "CooperativeVectorNV",
+	5430: "CooperativeMatrixReductionsNV",
+	5431: "CooperativeMatrixConversionsNV",
+	5432: "CooperativeMatrixPerElementOperationsNV",
+	5433: "CooperativeMatrixTensorAddressingNV",
+	5434: "CooperativeMatrixBlockLoadsNV",
+	5439: "TensorAddressingNV",
+	5612: "AtomicFloat32MinMaxEXT",
+	5629: "ExpectAssumeKHR",
+	6016: "DotProductInputAll",
+	6017: "DotProductInput4x8Bit",
+	6018: "DotProductInput4x8BitPacked",
+	6019: "DotProduct",
+	6022: "CooperativeMatrixKHR",
+	6024: "ReplicatedCompositesEXT",
+	6026: "GroupNonUniformRotateKHR",
+	6029: "FloatControls2",
+	6033: "AtomicFloat32AddEXT",
+	6095: "AtomicFloat16AddEXT",
+}
