@@ -40,7 +40,9 @@ type CommandBuffer struct {
 func (d *Device) NewCommandPool(family int) (*CommandPool, error) {
 	p := &CommandPool{device: d}
 	info := vulkan.CommandPoolCreateInfo{SType: vulkan.StructureTypeCommandPoolCreateInfo, Flags: 2 /* reset one by one */, QueueFamilyIndex: uint32(family)}
-	err := check("vkCreateCommandPool", vulkan.CreateCommandPool(d.handle, &info, nil, &p.handle))
+	var handle vulkan.CommandPool
+	err := check("vkCreateCommandPool", vulkan.CreateCommandPool(d.handle, &info, nil, &handle))
+	p.handle = handle
 	info.Free()
 	if err != nil {
 		return nil, err
@@ -150,7 +152,9 @@ type QueryPool struct {
 func (d *Device) NewQueryPool(count int) (*QueryPool, error) {
 	q := &QueryPool{device: d, Count: count}
 	info := vulkan.QueryPoolCreateInfo{SType: vulkan.StructureTypeQueryPoolCreateInfo, QueryType: vulkan.QueryTypeTimestamp, QueryCount: uint32(count)}
-	err := check("vkCreateQueryPool", vulkan.CreateQueryPool(d.handle, &info, nil, &q.handle))
+	var handle vulkan.QueryPool
+	err := check("vkCreateQueryPool", vulkan.CreateQueryPool(d.handle, &info, nil, &handle))
+	q.handle = handle
 	info.Free()
 	if err != nil {
 		return nil, err

@@ -82,7 +82,9 @@ func (p *PhysicalDevice) NewDevice(opts DeviceOptions) (*Device, error) {
 	}
 	d := &Device{Physical: p, PushDescriptors: ext&C.SHIM_EXT_PUSH_DESCRIPTOR != 0, faults: opts.Faults,
 		queues: map[[2]int]*Queue{}, live: map[string]int{}}
-	err := check("vkCreateDevice", vulkan.CreateDevice(p.handle, &info, nil, &d.handle))
+	var handle vulkan.Device
+	err := check("vkCreateDevice", vulkan.CreateDevice(p.handle, &info, nil, &handle))
+	d.handle = handle
 	info.Free()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.Info.Name, err)
@@ -95,7 +97,9 @@ func (p *PhysicalDevice) NewDevice(opts DeviceOptions) (*Device, error) {
 	for _, q := range opts.Queues {
 		for k := range q.Count {
 			queue := &Queue{Family: q.Family, Index: k, device: d}
-			vulkan.GetDeviceQueue(d.handle, uint32(q.Family), uint32(k), &queue.handle)
+			var handle vulkan.Queue
+			vulkan.GetDeviceQueue(d.handle, uint32(q.Family), uint32(k), &handle)
+			queue.handle = handle
 			d.queues[[2]int{q.Family, k}] = queue
 		}
 	}

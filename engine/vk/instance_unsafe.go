@@ -59,7 +59,9 @@ func NewInstance(opts InstanceOptions) (*Instance, error) {
 		}
 		defer C.shim_instance_chain_free(chain)
 	}
-	err := check("vkCreateInstance", vulkan.CreateInstance(&info, nil, &inst.handle))
+	var handle vulkan.Instance // a local: the address of a field would hand C the whole Go struct
+	err := check("vkCreateInstance", vulkan.CreateInstance(&info, nil, &handle))
+	inst.handle = handle
 	info.Free()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoVulkan, err)

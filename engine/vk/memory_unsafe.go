@@ -53,7 +53,9 @@ func (d *Device) newBuffer(memoryType int, size int64, name string, host []byte)
 		defer C.shim_free(external)
 		info.PNext = external
 	}
-	err := check("vkCreateBuffer", vulkan.CreateBuffer(d.handle, &info, nil, &b.handle))
+	var handle vulkan.Buffer
+	err := check("vkCreateBuffer", vulkan.CreateBuffer(d.handle, &info, nil, &handle))
+	b.handle = handle
 	info.Free()
 	if err != nil {
 		return nil, err
@@ -83,7 +85,9 @@ func (b *Buffer) bind(host []byte) error {
 		req.Deref()
 		alloc.AllocationSize = req.Size
 	}
-	err := check("vkAllocateMemory", vulkan.AllocateMemory(d.handle, &alloc, nil, &b.memory))
+	var handle vulkan.DeviceMemory
+	err := check("vkAllocateMemory", vulkan.AllocateMemory(d.handle, &alloc, nil, &handle))
+	b.memory = handle
 	alloc.Free()
 	if err != nil {
 		return err

@@ -27,7 +27,9 @@ func (d *Device) NewPipelineCache(data []byte) (*PipelineCache, error) {
 		defer C.shim_free(copied)
 		info.InitialDataSize, info.PInitialData = uint(len(data)), copied
 	}
-	err := check("vkCreatePipelineCache", vulkan.CreatePipelineCache(d.handle, &info, nil, &c.handle))
+	var handle vulkan.PipelineCache
+	err := check("vkCreatePipelineCache", vulkan.CreatePipelineCache(d.handle, &info, nil, &handle))
+	c.handle = handle
 	info.Free()
 	if err != nil {
 		return nil, err
@@ -101,7 +103,9 @@ func (p *Pipeline) create(o PipelineOptions) error {
 	if d.PushDescriptors {
 		setInfo.Flags = 1 // VK_DESCRIPTOR_SET_LAYOUT_CREATE_PUSH_DESCRIPTOR_BIT_KHR
 	}
-	err := check("vkCreateDescriptorSetLayout", vulkan.CreateDescriptorSetLayout(d.handle, &setInfo, nil, &p.set))
+	var set vulkan.DescriptorSetLayout
+	err := check("vkCreateDescriptorSetLayout", vulkan.CreateDescriptorSetLayout(d.handle, &setInfo, nil, &set))
+	p.set = set
 	setInfo.Free()
 	if err != nil {
 		return err
@@ -111,7 +115,9 @@ func (p *Pipeline) create(o PipelineOptions) error {
 		layoutInfo.PushConstantRangeCount = 1
 		layoutInfo.PPushConstantRanges = []vulkan.PushConstantRange{{StageFlags: vulkan.ShaderStageFlags(vulkan.ShaderStageComputeBit), Size: uint32(o.PushSize)}}
 	}
-	err = check("vkCreatePipelineLayout", vulkan.CreatePipelineLayout(d.handle, &layoutInfo, nil, &p.layout))
+	var layout vulkan.PipelineLayout
+	err = check("vkCreatePipelineLayout", vulkan.CreatePipelineLayout(d.handle, &layoutInfo, nil, &layout))
+	p.layout = layout
 	layoutInfo.Free()
 	if err != nil {
 		return err
@@ -194,7 +200,9 @@ func (d *Device) NewDescriptorPool(sets, buffers int) (*DescriptorPool, error) {
 	p := &DescriptorPool{device: d}
 	info := vulkan.DescriptorPoolCreateInfo{SType: vulkan.StructureTypeDescriptorPoolCreateInfo, MaxSets: uint32(sets), PoolSizeCount: 1,
 		PPoolSizes: []vulkan.DescriptorPoolSize{{Type: vulkan.DescriptorTypeStorageBuffer, DescriptorCount: uint32(buffers)}}}
-	err := check("vkCreateDescriptorPool", vulkan.CreateDescriptorPool(d.handle, &info, nil, &p.handle))
+	var handle vulkan.DescriptorPool
+	err := check("vkCreateDescriptorPool", vulkan.CreateDescriptorPool(d.handle, &info, nil, &handle))
+	p.handle = handle
 	info.Free()
 	if err != nil {
 		return nil, err
@@ -207,13 +215,13 @@ func (d *Device) NewDescriptorPool(sets, buffers int) (*DescriptorPool, error) {
 func (p *DescriptorPool) Allocate(pipeline *Pipeline) (*DescriptorSet, error) {
 	info := vulkan.DescriptorSetAllocateInfo{SType: vulkan.StructureTypeDescriptorSetAllocateInfo, DescriptorPool: p.handle, DescriptorSetCount: 1,
 		PSetLayouts: []vulkan.DescriptorSetLayout{pipeline.set}}
-	s := &DescriptorSet{}
-	err := check("vkAllocateDescriptorSets", vulkan.AllocateDescriptorSets(p.device.handle, &info, &s.handle))
+	var handle vulkan.DescriptorSet
+	err := check("vkAllocateDescriptorSets", vulkan.AllocateDescriptorSets(p.device.handle, &info, &handle))
 	info.Free()
 	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return &DescriptorSet{handle: handle}, nil
 }
 
 // Reset gives all sets back to the pool.

@@ -1,0 +1,204 @@
+package ops
+
+import (
+	"fmt"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/shaders"
+)
+
+// Activation is a function applied to a linear layer's result. The numbers are those of include/activation.glsl.
+type Activation uint32
+
+// Activations.
+const (
+	NoActivation Activation = iota
+	GELU                    // u·Φ(u), the exact form with erf
+	QuickGELU               // u·sigmoid(1.702u)
+	SiLU                    // u·sigmoid(u)
+)
+
+// MatmulArgs are the operands of a linear layer. All float tensors are f32, bf16 or f16 each for itself.
+type MatmulArgs struct {
+	X    engine.Tensor // [..., K]: all leading axes together are the M rows
+	W    engine.Tensor // [N, K]
+	Bias engine.Tensor // [N], optional
+	// Y is [..., N] with M rows, or [N / HeadDim, M, HeadDim] with HeadDim > 0. It must not overlap the inputs.
+	Y engine.Tensor
+	// Activation is applied to x·wᵀ + bias.
+	Activation Activation
+	// Add leaves in Y what it held plus Gate ⊙ (x·wᵀ + bias): the residual stream is updated in place. Gate, f32 [N], is
+	// optional and needs Add. Activation must be none.
+	Add  bool
+	Gate engine.Tensor
+	// HeadDim > 0 writes one matrix per attention head of that many columns.
+	HeadDim int
+	// Half multiplies in fp16 and sums in fp32, on devices with Caps.HasFloat16. Activations of any magnitude are
+	// scaled into range; weights are not, and the caller must not ask for it with |w| > 4096. Up to 8 rows are always
+	// computed in fp32: there the time goes into reading w.
+	Half bool
+}
+
+// gemvRows is the most rows for which matmul_gemv is used.
+const gemvRows = 8
+
+// gemvCols is the number of columns of a workgroup of matmul_gemv.comp.
+const gemvCols = 4
+
+// Matmul records y = activation(x·wᵀ + bias), or y ← y + gate ⊙ (x·wᵀ + bias), summed in fp32.
+//
+// The work is cut into dispatches by rows, and by columns where w or a head-major y is larger than a binding may be;
+// results are the same bits however it is cut. It panics when shapes or types do not fit each other, and when X, W or
+// Y do not start at a multiple of Caps.StorageAlign bytes.
+func Matmul(s *engine.Stream, a MatmulArgs) {
+	m := a.check()
+	if m.rows == 0 {
+		return
+	}
+	caps := s.Device().Caps()
+	m.plan(caps)
+	for col := 0; col < m.cols; col += m.colStep {
+		cols := min(m.colStep, m.cols-col)
+		for row := 0; row < m.rows; row += m.rowStep {
+			s.Dispatch(m.call(caps, row, min(m.rowStep, m.rows-row), col, cols))
+		}
+	}
+}
+
+// matmul is a checked linear layer and how it is cut.
+type matmul struct {
+	MatmulArgs
+	rows, cols, k    int
+	head             int // columns that lie together in Y
+	rowStep, colStep int
+	tile             gemmTile
+}
+
+func (a MatmulArgs) check() matmul {
+	bad := func(why string) {
+		panic(fmt.Sprintf("ops.Matmul: %s: x %v, w %v, bias %v, y %v, gate %v, head dim %d", why, a.X, a.W, a.Bias, a.Y, a.Gate, a.HeadDim))
+	}
+	for _, t := range []engine.Tensor{a.X, a.W, a.Y} {
+		if t.IsZero() || !t.DType.IsFloat() || len(t.Shape) < 1 {
+			bad("x, w and y must be float tensors")
+		}
+	}
+	if len(a.W.Shape) != 2 || a.W.Elems() == 0 || a.X.Dim(-1) != a.W.Dim(1) {
+		bad("w must be [N, K] for x [..., K], none of them zero")
+	}
+	m := matmul{MatmulArgs: a, cols: a.W.Dim(0), k: a.W.Dim(1), head: a.W.Dim(0)}
+	m.rows = int(a.X.Elems() / int64(m.k))
+	switch {
+	case a.HeadDim < 0 || a.HeadDim > 0 && m.cols%a.HeadDim != 0:
+		bad("the head dim must divide N")
+	case a.HeadDim > 0:
+		m.head = a.HeadDim
+		if len(a.Y.Shape) != 3 || a.Y.Dim(0) != m.cols/m.head || a.Y.Dim(1) != m.rows || a.Y.Dim(2) != m.head {
+			bad("y must be [N / head dim, M, head dim]")
+		}
+	case a.Y.Dim(-1) != m.cols || a.Y.Elems() != int64(m.rows)*int64(m.cols):
+		bad("y must be [..., N] with as many rows as x")
+	}
+	if !a.Bias.IsZero() && (!a.Bias.DType.IsFloat() || a.Bias.Elems() != int64(m.cols)) {
+		bad("bias must hold N floats")
+	}
+	if !a.Gate.IsZero() && (!a.Add || a.Gate.DType != engine.F32 || a.Gate.Elems() != int64(m.cols)) {
+		bad("gate must hold N f32 and needs Add")
+	}
+	if a.Add && a.Activation != NoActivation || a.Activation > SiLU {
+		bad(fmt.Sprintf("activation %d", a.Activation))
+	}
+	return m
+}
+
+// plan decides tile and cuts from the whole layer's size, so that a dispatch's share does not change the way any
+// element is computed.
+func (m *matmul) plan(caps engine.Caps) {
+	m.tile = chooseTile(caps, m.rows, m.cols, m.Half)
+	tileM, tileN := int(m.tile.m), int(m.tile.n)
+	colUnit := gemmCut
+	if m.HeadDim > 0 {
+		colUnit = m.HeadDim * gemmCut / gcd(m.HeadDim, gemmCut)
+	}
+	// How many columns, then rows, a binding of each tensor holds.
+	cols := fits(caps, int64(m.k)*m.W.DType.Size(), m.cols)
+	rows := fits(caps, int64(m.k)*m.X.DType.Size(), m.rows)
+	if m.HeadDim > 0 {
+		cols = min(cols, fits(caps, int64(m.rows)*m.Y.DType.Size(), m.cols))
+	} else {
+		rows = min(rows, fits(caps, int64(m.cols)*m.Y.DType.Size(), m.rows))
+	}
+	if m.small() {
+		tileM, tileN = m.rows, gemvCols
+	}
+	// Rows are cut before columns, to whole tiles; a layer whose few rows still cost too much is cut by columns.
+	affordable := caps.MaxDispatchCost / (2 * float64(m.k))
+	cols = min(cols, tileN*int(caps.MaxGroups[0]), int(affordable/float64(min(m.rows, gemmCut))))
+	m.colStep = evenly(m.cols, cols, colUnit)
+	rows = min(rows, tileM*int(caps.MaxGroups[1]), int(affordable/float64(m.colStep)))
+	m.rowStep = evenly(m.rows, rows, gemmCut)
+}
+
+// fits returns how many of n slices of so many bytes one binding holds.
+func fits(caps engine.Caps, bytes int64, n int) int {
+	return int(min(int64(n), caps.MaxStorageRange/bytes))
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+func (m *matmul) small() bool { return m.rows <= gemvRows }
+
+// call is the dispatch for a rectangle of the result.
+func (m *matmul) call(caps engine.Caps, row, rows, col, cols int) engine.Call {
+	x := m.X.Reshape(m.rows, m.k).Rows(row, row+rows)
+	w := m.W.Rows(col, col+cols)
+	bias, biasBase := alignedView(caps, m.Bias, int64(col), int64(cols))
+	gate, gateBase := alignedView(caps, m.Gate, int64(col), int64(cols))
+	push := shaders.MatmulPush{Rows: uint32(rows), Cols: uint32(cols), K: uint32(m.k), Head: uint32(m.head),
+		Height: uint32(m.rows), BiasBase: biasBase, GateBase: gateBase}
+	var y engine.Tensor
+	if m.HeadDim > 0 {
+		y = m.Y.Rows(col/m.head, (col+cols)/m.head)
+		push.YRow = uint32(row)
+	} else {
+		y = m.Y.Reshape(m.rows, m.cols).Rows(row, row+rows)
+		push.YCol = uint32(col)
+	}
+	c := engine.Call{
+		Push:  push.Append(nil),
+		Bind:  []engine.Tensor{x, w, bias, y, gate},
+		Cost:  2 * float64(rows) * float64(cols) * float64(m.k),
+		Label: fmt.Sprintf("matmul %dx%dx%d", rows, cols, m.k),
+	}
+	vecK := m.k%8 == 0 && vectors(x) && vectors(w)
+	if m.small() {
+		c.Shader, c.Spec = shaders.MatmulGemv, m.gemvSpec(vecK)
+		c.Groups = [3]uint32{uint32(ceilDiv(cols, gemvCols)), 1, 1}
+		return c
+	}
+	c.Shader = shaders.Matmul
+	if m.Half {
+		c.Shader = shaders.MatmulHalf
+	}
+	c.Spec = m.spec(vecK, m.cols%4 == 0 && m.head%4 == 0 && vectors(y))
+	c.Groups = [3]uint32{uint32(ceilDiv(cols, int(m.tile.n))), uint32(ceilDiv(rows, int(m.tile.m))), 1}
+	return c
+}
+
+func (m *matmul) spec(vecK, vecN bool) []shaders.SpecValue {
+	return shaders.MatmulSpec{XType: uint32(m.X.DType), WType: uint32(m.W.DType), BiasType: uint32(m.Bias.DType),
+		YType: uint32(m.Y.DType), VecK: vecK, VecN: vecN, Bias: !m.Bias.IsZero(), Gate: !m.Gate.IsZero(), Add: m.Add,
+		Activation: uint32(m.Activation), TileM: m.tile.m, TileN: m.tile.n, TileK: m.tile.k,
+		RegM: m.tile.regM, RegN: m.tile.regN, LocalSizeX: m.tile.invocations()}.Values()
+}
+
+func (m *matmul) gemvSpec(vecK bool) []shaders.SpecValue {
+	return shaders.MatmulGemvSpec{XType: uint32(m.X.DType), WType: uint32(m.W.DType), BiasType: uint32(m.Bias.DType),
+		YType: uint32(m.Y.DType), VecK: vecK, Bias: !m.Bias.IsZero(), Gate: !m.Gate.IsZero(), Add: m.Add,
+		Activation: uint32(m.Activation), Rows: uint32(m.rows)}.Values()
+}

@@ -1,0 +1,67 @@
+package engine
+
+import (
+	"log/slog"
+
+	"github.com/vkandinsky/vkandinsky/engine/vk"
+	"github.com/vkandinsky/vkandinsky/memory"
+)
+
+// Faults makes driver calls fail on purpose; see vk.Faults.
+type Faults = vk.Faults
+
+// Options say how to open a device. The zero value opens the best device with its best kernels.
+type Options struct {
+	Device   string // number or part of the name; "" picks a discrete GPU before an integrated before a CPU
+	Validate bool   // load the validation layer with synchronization validation
+	Tier     Tier   // force a kernel tier
+
+	DeviceBudget int64  // bytes of device memory that are never exceeded; 0: what the driver says is free, less a margin
+	HostBudget   int64  // bytes of pinned host memory; 0: half of the host-visible heap
+	CacheDir     string // where compiled pipelines are kept; "": nowhere
+	Timings      bool   // measure spans with timestamp queries
+
+	Log    *slog.Logger // nil: silent
+	Limits TestLimits
+	Faults *Faults
+}
+
+// TestLimits make a device smaller or plainer than it is, so that the paths for other devices can be tested on this
+// one. The zero value changes nothing.
+type TestLimits struct {
+	MaxAllocation   int64
+	MaxStorageRange int64
+	MaxDispatchCost float64
+	SingleQueue     bool // one queue for compute and transfer
+	SharedFamily    bool // no dedicated transfer family: a second queue of the compute family, if there is one
+	DescriptorSets  bool // no push descriptors
+	OmitBarrier     int  // leave out the n-th barrier of the compute stream (from 1), to see that validation reports it
+	OmitWait        int  // leave out the n-th wait for another stream's timeline (from 1), likewise
+}
+
+// DeviceSummary describes a device before it is opened.
+type DeviceSummary struct {
+	Index    int
+	Physical *vk.PhysicalDevice
+	Tier     Tier
+	TierWhy  string
+	Problem  string // why it cannot be used, "" when it can
+}
+
+// DeviceHeap returns the size of the heap that kernels' memory comes from and, where the driver says it, the bytes
+// that are free for us in it.
+func (s DeviceSummary) DeviceHeap() (size, free int64, known bool) {
+	t, err := memory.ChooseType(s.Physical.Types, memory.Device)
+	if err != nil {
+		return 0, 0, false
+	}
+	return heapFree(s.Physical, s.Physical.Types[t].Heap)
+}
+
+func heapFree(p *vk.PhysicalDevice, heap int) (size, free int64, known bool) {
+	size = p.Heaps[heap].Size
+	if budget, usage, ok := p.Budget(); ok && budget[heap] > 0 {
+		return size, max(0, budget[heap]-usage[heap]), true
+	}
+	return size, size * 8 / 10, false
+}

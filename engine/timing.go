@@ -1,0 +1,59 @@
+package engine
+
+import "github.com/vkandinsky/vkandinsky/engine/vk"
+
+// Span is a stretch of time on the device's clock, measured with timestamp queries.
+type Span struct {
+	Label      string
+	Start, End float64 // ns on the device's clock, the same for all queues of a device
+}
+
+// span starts a timed span around commands and returns what ends it. Without timings it does nothing.
+func (s *Stream) span(label string) func() {
+	c := s.current
+	if !s.timed || c == nil || c.queries == nil || len(c.labels) >= maxSpans+2 {
+		return func() {}
+	}
+	k := 2 * len(c.labels)
+	c.labels = append(c.labels, label)
+	c.buffer.Timestamp(vk.StageAll, c.queries, k)
+	return func() { c.buffer.Timestamp(vk.StageAll, c.queries, k+1) }
+}
+
+// Time records work in a span of its own name, around the spans of its calls. The work must not submit (Flush, Wait,
+// more than 1024 commands).
+func (s *Stream) Time(label string, work func()) {
+	if s.err != nil {
+		return
+	}
+	if s.begin(0) == nil {
+		return
+	}
+	end := s.span(label)
+	work()
+	end()
+}
+
+// collect reads the timestamps of a finished command buffer.
+func (s *Stream) collect(c *commands) {
+	if c.queries == nil || len(c.labels) == 0 {
+		return
+	}
+	ticks, err := c.queries.Results(0, 2*len(c.labels))
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	period := s.device.Summary.Physical.Limits.TimestampPeriod
+	for k, label := range c.labels {
+		s.spans = append(s.spans, Span{label, float64(ticks[2*k]) * period, float64(ticks[2*k+1]) * period})
+	}
+}
+
+// TakeSpans returns the spans measured since the last call. Call it after Finish.
+func (s *Stream) TakeSpans() []Span {
+	s.recycle()
+	spans := s.spans
+	s.spans = nil
+	return spans
+}
