@@ -26,8 +26,6 @@ export VK_LAYER_PATH=$root/usr/share/vulkan/explicit_layer.d
 unset VK_ICD_FILENAMES VK_ADD_DRIVER_FILES VK_ADD_LAYER_PATH
 export CGO_LDFLAGS="${CGO_LDFLAGS:-} -Wl,--dynamic-linker=$loader -Wl,--disable-new-dtags -Wl,-rpath,$libs"
 [ "$(basename "$program")" != go ] || exec "$program" "$@"
-# A static program (a Go test without cgo) has no use for a loader, and the loader would refuse it.
-if ! LC_ALL=C grep -aqm1 'ld-linux' "$program"; then
-	exec "$program" "$@"
-fi
+# Scripts and static programs (a Go test without cgo) have no use for a loader, and the loader would refuse them.
+"$loader" --verify "$program" >/dev/null 2>&1 || exec "$program" "$@"
 exec "$loader" --library-path "$libs" --argv0 "$program" "$program" "$@"
