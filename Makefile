@@ -1,0 +1,69 @@
+# make          builds ./vkandinsky
+# make test     every check of the source and the whole test suite on the system's Vulkan driver
+# make demo     a small video with block swapping, from nothing: demo.mp4 and demo.png
+#
+# What is missing is installed with apt (scripts/install-deps.sh) or unpacked beside the system (Go itself, the shader
+# compiler). NODEPS=1 leaves the system packages alone.
+
+GO         ?= scripts/go.sh
+NODEPS     ?=
+PACKAGES   ?= ./...
+TESTFLAGS  ?= -count=1 -timeout=30m
+export GOFLAGS += -buildvcs=false
+
+# Exact, so that a new release cannot turn the build red on its own.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+# What makes validation layer 1.4.36x see hazards between dispatches and across submits.
+SYNCVAL := VK_LAYER_VALIDATE_SYNC=1 VK_LAYER_SYNCVAL_SHADER_ACCESSES_HEURISTIC=1 VK_LAYER_SYNCVAL_FULL_VALIDATION=1
+
+deps = $(if $(NODEPS),@:,@scripts/install-deps.sh $(1))
+
+.DEFAULT_GOAL := build
+.PHONY: build shaders format lint shaders-check test test-modern bench demo wine clean help
+
+build: ## the program, ./vkandinsky
+	$(call deps,build)
+	$(GO) build -o vkandinsky ./cmd/vkandinsky
+
+shaders: ## compile shaders/*.comp and their Go declarations
+	$(GO) run ./tools/glslc
+
+format: ## gofmt everything
+	$(GO) fmt ./...
+
+lint: ## gofmt, go vet, staticcheck
+	$(call deps,build)
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) || exit 1; \
+	[ -z "$$unformatted" ] || { echo "not gofmt'ed, run make format:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+shaders-check: ## fail when the committed SPIR-V is stale
+	$(GO) run ./tools/glslc -check
+
+test: lint shaders-check ## all checks, then the test suite on the system's driver
+	$(call deps,build vulkan test media)
+	$(GO) run ./tools/gotest -label test $(COUNTS) $(TESTFLAGS) $(PACKAGES)
+
+test-modern: ## the test suite on a current Mesa with a current validation layer
+	$(call deps,build media)
+	$(SYNCVAL) scripts/modern-run.sh $(GO) run ./tools/gotest -label modern $(COUNTS) $(TESTFLAGS) $(PACKAGES)
+
+bench: build ## Go benchmarks of every package
+	$(call deps,build vulkan)
+	$(GO) test -run '^$$' -bench . -benchmem -timeout=30m $(PACKAGES)
+
+demo: ## a small model, a video made with block swapping, a contact sheet
+	$(call deps,build vulkan media)
+	GO=$(GO) scripts/demo.sh
+
+wine: ## cross-compile for Windows and run the program under Wine
+	$(call deps,build vulkan windows)
+	GO=$(GO) scripts/windows.sh
+
+clean: ## remove what make made in this folder
+	rm -rf vkandinsky vkandinsky.exe demo demo.mp4 demo.png out
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
