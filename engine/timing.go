@@ -57,3 +57,12 @@ func (s *Stream) TakeSpans() []Span {
 	s.spans = nil
 	return spans
 }
+
+// Mark records a moment: a span of no length, reached when all earlier commands of the stream are done. Unlike Time it
+// may be followed by submits.
+func (s *Stream) Mark(label string) {
+	if s.err != nil || !s.timed || s.begin(0) == nil {
+		return
+	}
+	s.span(label)()
+}

@@ -1,0 +1,526 @@
+package ops
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/enginetest"
+	"github.com/vkandinsky/vkandinsky/internal/ref"
+)
+
+// attentionCase is one attention with everything on the device and the reference's inputs as the device holds them.
+type attentionCase struct {
+	args    AttentionArgs
+	ref     ref.Attention
+	guarded engine.Tensor // Out with attentionGuard elements before and after it
+	outF32  []float32     // what the guarded tensor held before
+}
+
+const attentionGuard = 256 // elements
+
+// attentionInput makes a device tensor of normal values times size, and returns what it holds after rounding.
+func attentionInput(t testing.TB, a *engine.Arena, d *engine.Device, rng *rand.Rand, dt engine.DType, size float64, shape ...int) (engine.Tensor, []float64) {
+	t.Helper()
+	x := a.Alloc("input", dt, shape...)
+	if a.Err() != nil {
+		t.Fatal(a.Err())
+	}
+	values := make([]float32, x.Elems())
+	for i := range values {
+		values[i] = float32(rng.NormFloat64() * size)
+	}
+	if err := d.UploadF32(t.Context(), x, values); err != nil {
+		t.Fatal(err)
+	}
+	return x, attentionDownload(t, d, x)
+}
+
+func attentionDownload(t testing.TB, d *engine.Device, x engine.Tensor) []float64 {
+	t.Helper()
+	values, err := d.DownloadF32(t.Context(), x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make([]float64, len(values))
+	for i, v := range values {
+		out[i] = float64(v)
+	}
+	return out
+}
+
+func attentionWords(t testing.TB, a *engine.Arena, d *engine.Device, values []uint32, shape ...int) engine.Tensor {
+	t.Helper()
+	x := a.Alloc("words", engine.U32, shape...)
+	if a.Err() != nil {
+		t.Fatal(a.Err())
+	}
+	if err := d.UploadU32(t.Context(), x, values); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// attentionShape is what a table says about a case; zero fields take the defaults of newAttentionCase.
+type attentionShape struct {
+	heads, kvHeads, tq, tk, dim int
+	q, k, v, out                engine.DType
+	size                        float64 // standard deviation of q and k
+	outHeads, outHead           int
+}
+
+func newAttentionCase(t testing.TB, a *engine.Arena, d *engine.Device, rng *rand.Rand, s attentionShape) *attentionCase {
+	t.Helper()
+	s.kvHeads = max(s.kvHeads, 1)
+	s.outHeads = max(s.outHeads, s.heads)
+	if s.size == 0 {
+		s.size = 1
+	}
+	c := &attentionCase{ref: ref.Attention{Heads: s.heads, KVHeads: s.kvHeads, Tq: s.tq, Tk: s.tk, Dim: s.dim}}
+	c.args.Q, c.ref.Q = attentionInput(t, a, d, rng, s.q, s.size, s.heads, s.tq, s.dim)
+	c.args.K, c.ref.K = attentionInput(t, a, d, rng, s.k, s.size, s.kvHeads, s.tk, s.dim)
+	c.args.V, c.ref.V = attentionInput(t, a, d, rng, s.v, 1, s.kvHeads, s.tk, s.dim)
+	c.ref.Scale = 1 / math.Sqrt(float64(s.dim))
+	elems := s.tq * s.outHeads * s.dim
+	var before []float64
+	c.guarded, before = attentionInput(t, a, d, rng, s.out, 1, elems+2*attentionGuard)
+	for _, v := range before {
+		c.outF32 = append(c.outF32, float32(v))
+	}
+	c.args.Out = c.guarded.View(attentionGuard, s.tq, s.outHeads, s.dim)
+	c.args.OutHead = s.outHead
+	c.args.Scratch = attentionWords(t, a, d, make([]uint32, AttentionScratch(s.heads, s.kvHeads)), AttentionScratch(s.heads, s.kvHeads))
+	return c
+}
+
+// attentionError is the part of the error bound that the arithmetic makes, relative to the largest |v| (with u the
+// unit roundoff 2^-24). A score is a sum of d products: it is off by at most (d+2)·u·A, A the largest sum of |q·k| over
+// channels times scale. The weight is off by that, by exp2 (3 + 2|x| units in the last place, x the score's distance
+// from the maximum, which is at most 2A·log2(e)) and, in numerator and denominator, by the sum over Tk keys and its
+// rescaling. In fp16 a product and the short sums are off by (8+1)·2^-11 of the sum of their magnitudes in addition.
+func (c *attentionCase) attentionError() float64 {
+	const u = 0x1p-24
+	r := c.ref
+	scores := 0.0
+	for h := range r.Heads {
+		for i := range r.Tq {
+			for j := range r.Tk {
+				sum := 0.0
+				kv := h / (r.Heads / r.KVHeads)
+				for n := range r.Dim {
+					sum += math.Abs(r.Q[(h*r.Tq+i)*r.Dim+n] * r.K[(kv*r.Tk+j)*r.Dim+n])
+				}
+				scores = max(scores, sum*r.Scale)
+			}
+		}
+	}
+	score := float64(r.Dim+2) * u * scores
+	weight := score + (3+2*2*scores*math.Log2E)*2*u + float64(2*r.Tk+4)*u
+	if c.args.Half {
+		weight += 9*0x1p-11*scores + 9*0x1p-11
+	}
+	return 2 * weight
+}
+
+// check runs the reference and compares: every element within the derived bound, the whole within an L2 limit that
+// random rounding keeps to (it grows with the root of the number of roundings, not with their number), nothing else
+// written.
+func (c *attentionCase) check(t *testing.T, d *engine.Device) {
+	t.Helper()
+	if err := d.Compute().Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := attentionDownload(t, d, c.guarded)
+	want := c.ref.Run()
+	vmax := 0.0
+	for _, v := range c.ref.V {
+		vmax = max(vmax, math.Abs(v))
+	}
+	roundOut := map[engine.DType]float64{engine.F32: 0x1p-24, engine.BF16: 0x1p-8, engine.F16: 0x1p-11}[c.args.Out.DType]
+	bound := c.attentionError() * vmax
+	heads := c.args.Out.Dim(1)
+	var diff, norm float64
+	next := 0
+	for e, v := range got {
+		at := e - attentionGuard
+		head := 0
+		if at >= 0 {
+			head = at/c.ref.Dim%heads - c.args.OutHead
+		}
+		if at < 0 || at >= int(c.args.Out.Elems()) || head < 0 || head >= c.ref.Heads {
+			if float32(v) != c.outF32[e] {
+				t.Fatalf("element %d outside of the result became %v, was %v", at, v, c.outF32[e])
+			}
+			continue
+		}
+		w := want[next]
+		next++
+		if tol := bound + roundOut*math.Abs(w) + 0x1p-24; !(math.Abs(v-w) <= tol) {
+			t.Fatalf("token %d, head %d, channel %d: %v, want %v ± %.2g", at/(heads*c.ref.Dim), head, at%c.ref.Dim, v, w, tol)
+		}
+		diff += (v - w) * (v - w)
+		norm += w * w
+	}
+	limit := 2e-6 + roundOut
+	if c.args.Half {
+		limit += 1.5e-3
+	}
+	if l2 := math.Sqrt(diff / max(norm, 1e-30)); !(l2 <= limit) {
+		t.Fatalf("relative L2 error %.3g, limit %.3g", l2, limit)
+	} else {
+		t.Logf("relative L2 error %.2g", l2)
+	}
+}
+
+// attentionModes sets a case up for every mode. Sequences of blocks are multiples of 64.
+var attentionModes = map[string]func(t testing.TB, a *engine.Arena, d *engine.Device, rng *rand.Rand, c *attentionCase){
+	"full": func(testing.TB, *engine.Arena, *engine.Device, *rand.Rand, *attentionCase) {},
+	"causal": func(_ testing.TB, _ *engine.Arena, _ *engine.Device, _ *rand.Rand, c *attentionCase) {
+		c.args.Mode, c.ref.Visible = AttentionCausal, ref.CausalVisible(c.ref.Tq, c.ref.Tk)
+	},
+	"frames": func(_ testing.TB, _ *engine.Arena, _ *engine.Device, _ *rand.Rand, c *attentionCase) {
+		c.args.Mode, c.args.Frame = AttentionFrames, 35
+		c.ref.Visible = ref.FramesVisible(35)
+	},
+	"ranges": func(t testing.TB, a *engine.Arena, d *engine.Device, rng *rand.Rand, c *attentionCase) {
+		c.args.Mode = AttentionRanges
+		words := make([]uint32, 2*c.ref.Tq)
+		for i := range words {
+			words[i] = uint32(rng.IntN(c.ref.Tk + 20)) // some are empty, some end beyond the keys
+		}
+		c.args.Ranges = attentionWords(t, a, d, words, c.ref.Tq, 2)
+		c.ref.Visible = func(_, i, j int) bool { return uint32(j) >= words[2*i] && uint32(j) < words[2*i+1] }
+	},
+	"blocks": func(t testing.TB, a *engine.Arena, d *engine.Device, rng *rand.Rand, c *attentionCase) {
+		n := c.ref.Tq / 64
+		mask := make([]bool, c.ref.Heads*n*n)
+		for i := range mask {
+			mask[i] = rng.IntN(3) == 0
+		}
+		c.args.Mode = AttentionBlocks
+		c.args.Counts, c.args.Indices = attentionLists(t, a, d, mask, n)
+		c.ref.Visible = ref.BlocksVisible(mask, n)
+	},
+	"masked": func(t testing.TB, a *engine.Arena, d *engine.Device, rng *rand.Rand, c *attentionCase) {
+		attentionMask(t, a, d, rng, c)
+	},
+	"causal masked": func(t testing.TB, a *engine.Arena, d *engine.Device, rng *rand.Rand, c *attentionCase) {
+		c.args.Mode, c.ref.Visible = AttentionCausal, ref.CausalVisible(c.ref.Tq, c.ref.Tk)
+		attentionMask(t, a, d, rng, c)
+	},
+}
+
+func attentionMask(t testing.TB, a *engine.Arena, d *engine.Device, rng *rand.Rand, c *attentionCase) {
+	words := make([]uint32, c.ref.Tk)
+	for i := range words {
+		words[i] = uint32(rng.IntN(2)) * uint32(i+1) // any word but 0 counts
+	}
+	c.args.Mask = attentionWords(t, a, d, words, c.ref.Tk)
+	before := c.ref.Visible
+	c.ref.Visible = func(h, i, j int) bool { return words[j] != 0 && (before == nil || before(h, i, j)) }
+}
+
+// attentionLists uploads a block mask as counts and indices. Unused indices are out of range: reading one shows.
+func attentionLists(t testing.TB, a *engine.Arena, d *engine.Device, mask []bool, n int) (counts, indices engine.Tensor) {
+	rows := len(mask) / n
+	count := make([]uint32, rows)
+	index := make([]uint32, len(mask))
+	for i := range index {
+		index[i] = 1 << 20
+	}
+	for i, m := range mask {
+		if m {
+			index[i/n*n+int(count[i/n])] = uint32(i % n)
+			count[i/n]++
+		}
+	}
+	return attentionWords(t, a, d, count, rows), attentionWords(t, a, d, index, len(index))
+}
+
+func attentionHalves(d *engine.Device) []bool {
+	if d.Caps().HasFloat16 {
+		return []bool{false, true}
+	}
+	return []bool{false}
+}
+
+func TestAttentionMatchesReference(t *testing.T) {
+	d := enginetest.Open(t)
+	f, b, h := engine.F32, engine.BF16, engine.F16
+	tests := []struct {
+		mode string
+		attentionShape
+	}{
+		{"full", attentionShape{heads: 2, kvHeads: 2, tq: 100, tk: 75, dim: 64}},
+		{"full", attentionShape{heads: 2, kvHeads: 2, tq: 65, tk: 200, dim: 128, q: b, k: b, v: b, out: b}},
+		{"full", attentionShape{heads: 3, kvHeads: 3, tq: 1, tk: 1, dim: 16, q: f, k: b, v: h, out: h}},
+		{"full", attentionShape{heads: 1, tq: 3, tk: 129, dim: 4, q: h, k: h, v: h, out: f}},
+		{"full", attentionShape{heads: 2, kvHeads: 2, tq: 70, tk: 70, dim: 80}},
+		{"full", attentionShape{heads: 1, tq: 33, tk: 66, dim: 36, size: 4}},
+		{"full", attentionShape{heads: 1, tq: 40, tk: 140, dim: 512, q: b, k: h, v: b, out: f}},
+		{"full", attentionShape{heads: 1, tq: 40, tk: 30, dim: 132}},
+		{"masked", attentionShape{heads: 2, kvHeads: 2, tq: 50, tk: 90, dim: 32}},
+		{"masked", attentionShape{heads: 4, kvHeads: 2, tq: 10, tk: 130, dim: 128, q: b, k: b, v: b, out: b}},
+		{"causal", attentionShape{heads: 6, kvHeads: 2, tq: 100, tk: 100, dim: 32}},
+		{"causal", attentionShape{heads: 2, tq: 5, tk: 150, dim: 16}},
+		{"causal", attentionShape{heads: 2, kvHeads: 2, tq: 90, tk: 30, dim: 16}}, // the first 60 queries see nothing
+		{"causal masked", attentionShape{heads: 2, kvHeads: 2, tq: 77, tk: 77, dim: 64}},
+		{"frames", attentionShape{heads: 1, tq: 140, tk: 140, dim: 32}},
+		{"frames", attentionShape{heads: 1, tq: 105, tk: 105, dim: 512}},
+		{"ranges", attentionShape{heads: 2, kvHeads: 2, tq: 130, tk: 130, dim: 80}},
+		{"ranges", attentionShape{heads: 1, tq: 40, tk: 300, dim: 256, out: b}},
+		{"blocks", attentionShape{heads: 2, kvHeads: 2, tq: 320, tk: 320, dim: 16}},
+		{"blocks", attentionShape{heads: 2, kvHeads: 2, tq: 256, tk: 256, dim: 128, q: b, k: b, v: b, out: b}},
+		{"full", attentionShape{heads: 2, kvHeads: 2, tq: 30, tk: 30, dim: 16, outHeads: 5, outHead: 2, out: b}},
+	}
+	for n, tt := range tests {
+		for _, half := range attentionHalves(d) {
+			name := fmt.Sprintf("%s, heads %d over %d, %d queries, %d keys, %d channels, half %v", tt.mode, tt.heads, max(tt.kvHeads, 1), tt.tq, tt.tk, tt.dim, half)
+			t.Run(name, func(t *testing.T) {
+				rng := rand.New(rand.NewPCG(1, uint64(n)))
+				arena := d.NewArena("attention test")
+				defer arena.Release()
+				c := newAttentionCase(t, arena, d, rng, tt.attentionShape)
+				attentionModes[tt.mode](t, arena, d, rng, c)
+				c.args.Half = half
+				Attention(d.Compute(), c.args)
+				c.check(t, d)
+			})
+		}
+	}
+}
+
+// The tiles for devices with 16 KiB of shared memory and 128 invocations.
+func TestAttentionOnSmallestDevice(t *testing.T) {
+	d := enginetest.Open(t)
+	caps := d.Caps()
+	caps.MaxSharedBytes, caps.MaxInvocations = 16384, 128
+	for _, dim := range []int{32, 128, 512} {
+		for _, half := range attentionHalves(d) {
+			for _, mode := range []string{"causal masked", "blocks"} {
+				if mode == "blocks" && dim > 128 {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s, %d channels, half %v", mode, dim, half), func(t *testing.T) {
+					rng := rand.New(rand.NewPCG(2, uint64(dim)))
+					arena := d.NewArena("attention test")
+					defer arena.Release()
+					c := newAttentionCase(t, arena, d, rng, attentionShape{heads: 2, kvHeads: 2, tq: 192, tk: 192, dim: dim})
+					attentionModes[mode](t, arena, d, rng, c)
+					c.args.Half = half
+					tile, ok := chooseAttentionTile(dim, half, caps)
+					if !ok {
+						t.Fatal("no tile fits 16 KiB and 128 invocations")
+					}
+					if half {
+						c.args.magnitudes(d.Compute(), c.args.check())
+					}
+					c.args.record(d.Compute(), c.args.check(), tile)
+					c.check(t, d)
+				})
+			}
+		}
+	}
+}
+
+// Results must not depend on how the work was cut, and a device with small bindings cuts everything.
+func TestAttentionIsTheSameForEveryCut(t *testing.T) {
+	whole := enginetest.Open(t)
+	limits := map[string]engine.TestLimits{
+		"cut by cost":    {MaxDispatchCost: 1e6},
+		"cut by binding": {MaxStorageRange: 80 << 10},
+		"cut by both":    {MaxDispatchCost: 6e6, MaxStorageRange: 50 << 10},
+	}
+	shapes := map[string]attentionShape{
+		"full":   {heads: 4, kvHeads: 4, tq: 300, tk: 200, dim: 32},
+		"causal": {heads: 6, kvHeads: 2, tq: 200, tk: 200, dim: 32, out: engine.BF16},
+		"frames": {heads: 3, kvHeads: 3, tq: 210, tk: 210, dim: 36, q: engine.BF16, out: engine.F16},
+		"ranges": {heads: 1, kvHeads: 1, tq: 150, tk: 40, dim: 132},
+		"blocks": {heads: 5, kvHeads: 5, tq: 256, tk: 256, dim: 16, k: engine.BF16},
+	}
+	run := func(t *testing.T, d *engine.Device, mode string, half bool) []float64 {
+		rng := rand.New(rand.NewPCG(3, 3))
+		arena := d.NewArena("attention test")
+		defer arena.Release()
+		c := newAttentionCase(t, arena, d, rng, shapes[mode])
+		attentionModes[mode](t, arena, d, rng, c)
+		c.args.Half = half
+		before := d.Compute().Counters().Dispatches
+		Attention(d.Compute(), c.args)
+		if n := d.Compute().Counters().Dispatches - before; d != whole && n < 4 {
+			t.Fatalf("only %d dispatches: nothing was cut", n)
+		}
+		if d != whole {
+			c.check(t, d)
+		}
+		return attentionDownload(t, d, c.guarded)
+	}
+	for name, l := range limits {
+		d := enginetest.OpenWith(t, engine.Options{Limits: l})
+		for mode := range shapes {
+			for _, half := range attentionHalves(d) {
+				t.Run(fmt.Sprintf("%s, %s, half %v", name, mode, half), func(t *testing.T) {
+					want := run(t, whole, mode, half)
+					for i, v := range run(t, d, mode, half) {
+						if v != want[i] {
+							t.Fatalf("element %d: %v cut, %v whole", i, v, want[i])
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// Operands far outside of fp16's range, and heads that differ in size by many orders.
+func TestAttentionHalfDoesNotOverflow(t *testing.T) {
+	d := enginetest.Open(t)
+	if !d.Caps().HasFloat16 {
+		t.Skip("the device has no fp16 arithmetic")
+	}
+	for _, size := range []float64{1e-20, 1e-6, 300, 1e12, 1e30} {
+		t.Run(fmt.Sprintf("q times %g, k divided by it, v times it", size), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(4, 4))
+			arena := d.NewArena("attention test")
+			defer arena.Release()
+			c := newAttentionCase(t, arena, d, rng, attentionShape{heads: 2, kvHeads: 2, tq: 70, tk: 130, dim: 64, q: engine.BF16, k: engine.BF16, v: engine.BF16})
+			scaled := func(x engine.Tensor, values []float64, by float64) []float64 {
+				f := make([]float32, len(values))
+				for i, v := range values {
+					f[i] = float32(v * by)
+					if i >= len(values)/2 { // the second head
+						f[i] = float32(v)
+					}
+				}
+				if err := d.UploadF32(t.Context(), x, f); err != nil {
+					t.Fatal(err)
+				}
+				return attentionDownload(t, d, x)
+			}
+			c.ref.Q = scaled(c.args.Q, c.ref.Q, size)
+			c.ref.K = scaled(c.args.K, c.ref.K, 1/size)
+			c.ref.V = scaled(c.args.V, c.ref.V, size)
+			c.args.Half = true
+			Attention(d.Compute(), c.args)
+			if err := d.Compute().Finish(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			got := attentionDownload(t, d, c.args.Out)
+			want := c.ref.Run()
+			for h := range 2 {
+				var diff, norm float64
+				for i, w := range want {
+					if i/64%2 == h {
+						diff += (got[i] - w) / size * (got[i] - w) / size
+						norm += w / size * w / size
+					}
+				}
+				if e := math.Sqrt(diff / norm); !(e <= 1.5e-3) {
+					t.Errorf("head %d: relative L2 error %g", h, e)
+				}
+			}
+		})
+	}
+}
+
+func TestAttentionKeepsNaN(t *testing.T) {
+	d := enginetest.Open(t)
+	for _, half := range attentionHalves(d) {
+		for _, where := range []string{"q", "k", "v"} {
+			t.Run(fmt.Sprintf("in %s, half %v", where, half), func(t *testing.T) {
+				arena := d.NewArena("attention test")
+				defer arena.Release()
+				c := newAttentionCase(t, arena, d, rand.New(rand.NewPCG(5, 5)), attentionShape{heads: 1, tq: 70, tk: 70, dim: 16})
+				x := map[string]engine.Tensor{"q": c.args.Q, "k": c.args.K, "v": c.args.V}[where]
+				if err := d.UploadF32(t.Context(), x.View(66*16+3, 1), []float32{float32(math.NaN())}); err != nil {
+					t.Fatal(err)
+				}
+				c.args.Half = half
+				Attention(d.Compute(), c.args)
+				got := attentionDownload(t, d, c.args.Out)
+				if v := got[66*16+3]; !math.IsNaN(v) {
+					t.Errorf("token 66 is %v", v)
+				}
+				if v := got[3]; math.IsNaN(v) != (where != "q") {
+					t.Errorf("token 0 is %v", v)
+				}
+			})
+		}
+	}
+}
+
+func TestAttentionPanicsOnShapesThatDoNotFit(t *testing.T) {
+	d := enginetest.Open(t)
+	arena := d.NewArena("attention test")
+	defer arena.Release()
+	rng := rand.New(rand.NewPCG(6, 6))
+	breaks := map[string]func(*AttentionArgs){
+		"k of other channels":       func(a *AttentionArgs) { a.K = a.K.Reshape(2, 32, 8) },
+		"v shorter than k":          func(a *AttentionArgs) { a.V = a.V.View(0, 2, 8, 16) },
+		"kv heads that do not fit":  func(a *AttentionArgs) { a.Q = a.Q.View(0, 1, 16, 16) },
+		"out of too few tokens":     func(a *AttentionArgs) { a.Out = a.Out.View(0, 15, 2, 16) },
+		"out head beyond out":       func(a *AttentionArgs) { a.OutHead = 1 },
+		"frames without their size": func(a *AttentionArgs) { a.Mode = AttentionFrames },
+		"ranges left out":           func(a *AttentionArgs) { a.Mode = AttentionRanges },
+		"blocks left out":           func(a *AttentionArgs) { a.Mode = AttentionBlocks },
+		"mask of floats":            func(a *AttentionArgs) { a.Mask = a.Q.View(0, 16) },
+		"half without scratch":      func(a *AttentionArgs) { a.Half, a.Scratch = true, engine.Tensor{} },
+		"offset of one element":     func(a *AttentionArgs) { a.Q = a.Q.View(1, 2, 8, 16); a.Out = a.Out.View(0, 8, 2, 16) },
+	}
+	for name, spoil := range breaks {
+		t.Run(name, func(t *testing.T) {
+			c := newAttentionCase(t, arena, d, rng, attentionShape{heads: 2, kvHeads: 2, tq: 16, tk: 16, dim: 16})
+			spoil(&c.args)
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			Attention(d.Compute(), c.args)
+		})
+	}
+}
+
+func BenchmarkAttention(b *testing.B) {
+	for _, tt := range []struct {
+		heads, tokens, dim int
+		dt                 engine.DType
+		half               bool
+	}{
+		{2, 1024, 64, engine.BF16, false},
+		{2, 1024, 128, engine.F32, false},
+		{2, 1024, 128, engine.BF16, false},
+		{2, 1024, 128, engine.BF16, true},
+		{1, 1024, 512, engine.BF16, false},
+		{4, 16384, 128, engine.BF16, false},
+		{4, 16384, 128, engine.BF16, true},
+	} {
+		b.Run(fmt.Sprintf("%v %dx%dx%d half=%v", tt.dt, tt.heads, tt.tokens, tt.dim, tt.half), func(b *testing.B) {
+			d := enginetest.Open(b)
+			if d.Summary.Physical.Info.Kind == "cpu" && tt.tokens > 4096 {
+				b.Skip("takes minutes on a CPU")
+			}
+			arena := d.NewArena("attention benchmark")
+			defer arena.Release()
+			rng := rand.New(rand.NewPCG(7, 7))
+			t := tt.dt
+			c := newAttentionCase(b, arena, d, rng, attentionShape{heads: tt.heads, kvHeads: tt.heads, tq: tt.tokens, tk: tt.tokens, dim: tt.dim, q: t, k: t, v: t, out: t})
+			c.args.Half = tt.half
+			flops := 4 * float64(tt.heads) * float64(tt.tokens) * float64(tt.tokens) * float64(tt.dim)
+			run := func() {
+				Attention(d.Compute(), c.args)
+				if err := d.Compute().Finish(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			run() // compiles the pipeline
+			b.ResetTimer()
+			for b.Loop() {
+				run()
+			}
+			b.ReportMetric(flops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		})
+	}
+}

@@ -1,0 +1,214 @@
+package swap
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/memory"
+)
+
+// Config says how a Swapper works.
+type Config struct {
+	Plan Plan
+	Tier HostTier
+	Ring int    // staging buffers of the Mapped tier; 0: 2
+	Name string // owner label of the memory; "" means "blocks"
+}
+
+// Swapper brings blocks to the device and keeps them there as its plan says.
+type Swapper struct {
+	config  Config
+	device  *engine.Device
+	source  Source
+	slots   []memory.Region
+	loader  loader
+	next    int   // streamed accesses acquired so far
+	held    []int // per block: the load it is held by, −1
+	counter Counters
+}
+
+// loader brings streamed blocks. Load numbers count through all passes.
+type loader interface {
+	// ready returns the point after which load n's block lies in its slot.
+	ready(ctx context.Context, n int) (engine.Point, error)
+	// released tells that the slot of load n may be written again after a point.
+	released(n int, after engine.Point) error
+	close() error
+	counters() Counters
+}
+
+// Counters tell what swapping did since the start.
+type Counters struct {
+	Accesses int64 `json:"accesses"` // blocks used
+	Hits     int64 `json:"hits"`     // of these, already on the device
+	Loads    int64 `json:"loads"`    // copies submitted, also those ahead of need
+	Bytes    int64 `json:"bytes"`    // moved over the bus
+	// ReadTime is host time spent reading blocks into pinned memory, HostWait host time in which recording waited
+	// for a submit (only devices with one queue), both in ns.
+	ReadTime time.Duration `json:"read_ns"`
+	HostWait time.Duration `json:"host_wait_ns"`
+}
+
+// Block is a block on the device.
+type Block struct {
+	Mem   memory.Region // BlockBytes bytes
+	Ready engine.Point  // valid after this point; the zero Point means always
+}
+
+// New allocates the slots, loads the resident blocks and starts to load the first streamed ones. Errors are a
+// *memory.BudgetError, the driver's or the source's; nothing stays allocated after one.
+func New(ctx context.Context, d *engine.Device, source Source, config Config) (*Swapper, error) {
+	if source.Blocks() != config.Plan.Blocks {
+		return nil, fmt.Errorf("a swap plan for %d blocks does not fit a model of %d", config.Plan.Blocks, source.Blocks())
+	}
+	if config.Name == "" {
+		config.Name = "blocks"
+	}
+	if config.Ring == 0 {
+		config.Ring = 2
+	}
+	s := &Swapper{config: config, device: d, source: source, held: make([]int, config.Plan.Blocks)}
+	for k := range s.held {
+		s.held[k] = -1
+	}
+	err := s.start(ctx)
+	if err != nil {
+		if closeErr := s.Close(); closeErr != nil {
+			err = fmt.Errorf("%w (and closing: %v)", err, closeErr)
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Swapper) start(ctx context.Context) error {
+	plan := s.config.Plan
+	for k := range plan.Slots {
+		label := fmt.Sprintf("%s: slots", s.config.Name)
+		region, err := s.device.AllocRegion(memory.Device, s.source.BlockBytes(), label)
+		if err != nil {
+			return fmt.Errorf("slot %d of %d: %w", k+1, plan.Slots, err)
+		}
+		s.slots = append(s.slots, region)
+	}
+	if err := s.loadResidents(ctx); err != nil {
+		return err
+	}
+	if len(plan.Streamed) == 0 {
+		return nil
+	}
+	var err error
+	switch s.config.Tier {
+	case Pinned, "":
+		s.loader, err = newPinnedLoader(ctx, s)
+	case Mapped:
+		s.loader, err = newMappedLoader(s)
+	default:
+		err = fmt.Errorf("unknown host tier %q: use %s or %s", s.config.Tier, Pinned, Mapped)
+	}
+	return err
+}
+
+// loadResidents brings the resident blocks through two staging buffers, reading one while the other is copied.
+func (s *Swapper) loadResidents(ctx context.Context) error {
+	var staging [2]memory.Region
+	var busy [2]uint64
+	transfer := s.device.Transfer()
+	defer func() {
+		for _, region := range staging {
+			s.device.FreeRegion(region)
+		}
+	}()
+	turn := 0
+	for block, home := range s.config.Plan.Home {
+		if home < 0 {
+			continue
+		}
+		k := turn % 2
+		turn++
+		if staging[k].IsZero() {
+			var err error
+			if staging[k], err = s.device.AllocRegion(memory.Upload, s.source.BlockBytes(), s.config.Name+": staging"); err != nil {
+				return err
+			}
+		}
+		if err := transfer.WaitValue(ctx, busy[k]); err != nil {
+			return err
+		}
+		if err := s.source.Read(ctx, block, staging[k].Bytes()[:s.source.BlockBytes()]); err != nil {
+			return err
+		}
+		transfer.CopyRange(rangeOf(s.slots[home], s.source.BlockBytes()), rangeOf(staging[k], s.source.BlockBytes()))
+		value, err := transfer.Flush()
+		if err != nil {
+			return err
+		}
+		busy[k] = value
+		s.counter.Bytes += s.source.BlockBytes()
+	}
+	return transfer.Finish(ctx)
+}
+
+// Acquire returns where block i lies. The compute stream must wait for the block's Ready point before reading it.
+// Blocks are acquired in order, 0 … n−1, pass after pass.
+func (s *Swapper) Acquire(ctx context.Context, i int) (Block, error) {
+	s.counter.Accesses++
+	if home := s.config.Plan.Home[i]; home >= 0 {
+		s.counter.Hits++
+		return Block{Mem: s.slots[home]}, nil
+	}
+	load := s.config.Plan.Load(s.next)
+	if load.Block != i {
+		panic(fmt.Sprintf("swap: block %d acquired out of order, %d is next", i, load.Block))
+	}
+	ready, err := s.loader.ready(ctx, s.next)
+	if err != nil {
+		return Block{}, fmt.Errorf("block %d: %w", i, err)
+	}
+	s.held[i] = s.next
+	s.next++
+	return Block{Mem: s.slots[load.Slot], Ready: ready}, nil
+}
+
+// Release tells that all work recorded on the stream so far includes the last use of block i. It submits that work.
+func (s *Swapper) Release(i int, stream *engine.Stream) error {
+	value, err := stream.Flush()
+	if err != nil {
+		return err
+	}
+	if load := s.held[i]; load >= 0 {
+		s.held[i] = -1
+		return s.loader.released(load, engine.Point{Stream: stream, Value: value})
+	}
+	return nil
+}
+
+// Plan returns the plan in force.
+func (s *Swapper) Plan() Plan { return s.config.Plan }
+
+// Counters returns what was done so far.
+func (s *Swapper) Counters() Counters {
+	c := s.counter
+	if s.loader != nil {
+		l := s.loader.counters()
+		c.Loads, c.ReadTime, c.HostWait = l.Loads, l.ReadTime, l.HostWait
+		c.Bytes += l.Bytes
+	}
+	return c
+}
+
+// Close ends loading, waits for the GPU and frees slots and pinned memory. It returns the first error of the loader.
+func (s *Swapper) Close() error {
+	var err error
+	if s.loader != nil {
+		err = s.loader.close()
+		s.loader = nil
+	}
+	for _, region := range s.slots {
+		s.device.FreeRegion(region)
+	}
+	s.slots = nil
+	return err
+}
