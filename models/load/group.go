@@ -1,0 +1,118 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/ops"
+	"github.com/vkandinsky/vkandinsky/models/weights"
+)
+
+// alignment of a tensor in a group: the largest that Vulkan may ask for a binding's offset.
+const alignment = 256
+
+// Group is a list of tensors that lie together, with their places.
+type Group struct {
+	Prefix  string // of the names in the checkpoint; Entries have it stripped
+	Entries []Entry
+	Bytes   int64 // a multiple of 256
+	index   map[string]int
+}
+
+// Entry is a tensor's place in a group.
+type Entry struct {
+	Name   string // without the group's prefix
+	Shape  []int  // on the device; a convolution's is [out, kt, kh, kw, in]
+	File   []int  // in the checkpoint
+	DType  engine.DType
+	Offset int64 // bytes
+}
+
+// Reader gives tensors by their full names.
+type Reader interface {
+	// DType returns the type a tensor is stored in.
+	DType(name string) (weights.DType, error)
+	// Read writes a tensor of this shape as a type into dst. Errors name the file and the tensor; values that are
+	// not finite are errors.
+	Read(ctx context.Context, name string, shape []int, to engine.DType, dst []byte) error
+}
+
+// NewGroup lays out the tensors of a spec whose names begin with prefix. Matrices get the type that the precision asks
+// for; vectors (biases, norm gains) are fp32, being small.
+func NewGroup(spec weights.Spec, prefix string, r Reader, p Precision) (Group, error) {
+	g := Group{Prefix: prefix, index: map[string]int{}}
+	for _, e := range spec {
+		name, ok := strings.CutPrefix(e.Name, prefix)
+		if !ok {
+			continue
+		}
+		dt := engine.F32
+		if len(e.Shape) > 1 {
+			stored, err := r.DType(e.Name)
+			if err != nil {
+				return g, err
+			}
+			dt = p.Weight(stored)
+		}
+		entry := Entry{Name: name, Shape: e.Shape, File: e.Shape, DType: dt, Offset: g.Bytes}
+		if len(e.Shape) == 5 {
+			entry.Shape = []int{e.Shape[0], e.Shape[2], e.Shape[3], e.Shape[4], e.Shape[1]}
+		}
+		g.index[name] = len(g.Entries)
+		g.Entries = append(g.Entries, entry)
+		g.Bytes += (e.Elements()*dt.Size() + alignment - 1) &^ (alignment - 1)
+	}
+	if len(g.Entries) == 0 {
+		return g, fmt.Errorf("no tensor of the network is called %s…", prefix)
+	}
+	return g, nil
+}
+
+// Read packs the whole group into dst of Bytes bytes, taking names with another prefix: blocks share one layout.
+func (g Group) Read(ctx context.Context, r Reader, prefix string, dst []byte) error {
+	for _, e := range g.Entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		size := elements(e.Shape) * e.DType.Size()
+		if err := e.read(ctx, r, prefix+e.Name, dst[e.Offset:e.Offset+size]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e Entry) read(ctx context.Context, r Reader, name string, dst []byte) error {
+	if len(e.File) != 5 {
+		return r.Read(ctx, name, e.File, e.DType, dst)
+	}
+	raw := make([]byte, len(dst))
+	if err := r.Read(ctx, name, e.File, e.DType, raw); err != nil {
+		return err
+	}
+	ops.PackConvWeights(dst, raw, int(e.DType.Size()), e.File[0], e.File[1], [3]int{e.File[2], e.File[3], e.File[4]})
+	return nil
+}
+
+func elements(shape []int) int64 {
+	n := int64(1)
+	for _, s := range shape {
+		n *= int64(s)
+	}
+	return n
+}
+
+// sameLayout says whether two groups differ in the prefix only.
+func (g Group) sameLayout(o Group) error {
+	if len(g.Entries) != len(o.Entries) {
+		return fmt.Errorf("%s* has %d tensors, %s* has %d", o.Prefix, len(o.Entries), g.Prefix, len(g.Entries))
+	}
+	for k, e := range g.Entries {
+		if q := o.Entries[k]; e.Name != q.Name || e.Offset != q.Offset || e.DType != q.DType {
+			return fmt.Errorf("%s%s is %s %v, %s%s is %s %v: blocks that are swapped must be alike", g.Prefix, e.Name, e.DType, e.Shape, o.Prefix, q.Name, q.DType, q.Shape)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package load
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/vk"
+	"github.com/vkandinsky/vkandinsky/memory"
+)
+
+// Params is a group on the device.
+type Params struct {
+	group Group
+	mem   memory.Region
+}
+
+// Bind says where a group lies.
+func (g Group) Bind(mem memory.Region) Params { return Params{group: g, mem: mem} }
+
+// Get returns a tensor by its name without the group's prefix. A name that the group does not have is a programmer's
+// error and panics; Maybe asks first.
+func (p Params) Get(name string) engine.Tensor {
+	t, ok := p.Maybe(name)
+	if !ok {
+		panic(fmt.Sprintf("load: no tensor %s%s in the group", p.group.Prefix, name))
+	}
+	return t
+}
+
+// Maybe returns a tensor, and false when the group has none of that name.
+func (p Params) Maybe(name string) (engine.Tensor, bool) {
+	k, ok := p.group.index[name]
+	if !ok {
+		return engine.Tensor{}, false
+	}
+	e := p.group.Entries[k]
+	return engine.Tensor{Mem: p.mem, Offset: e.Offset, DType: e.DType, Shape: e.Shape}, true
+}
+
+// Mem returns the memory that holds the group.
+func (p Params) Mem() memory.Region { return p.mem }
+
+// pieceBytes is the most that is staged at once; a group is read piece by piece, so that pinned memory stays small.
+const pieceBytes = 256 << 20
+
+// Resident reads a group and keeps it on the device until its memory is freed (Free). label names the owner.
+func Resident(ctx context.Context, d *engine.Device, r Reader, g Group, label string) (Params, error) {
+	mem, err := d.AllocRegion(memory.Device, g.Bytes, label)
+	if err != nil {
+		return Params{}, err
+	}
+	p := g.Bind(mem)
+	if err := p.upload(ctx, d, r, label); err != nil {
+		d.FreeRegion(mem)
+		return Params{}, err
+	}
+	return p, nil
+}
+
+// Free gives the group's memory back.
+func (p Params) Free(d *engine.Device) { d.FreeRegion(p.mem) }
+
+// upload reads runs of tensors into a staging buffer and copies each run.
+func (p Params) upload(ctx context.Context, d *engine.Device, r Reader, label string) error {
+	runs := p.group.runs(pieceBytes)
+	var largest int64
+	for _, run := range runs {
+		largest = max(largest, run.size)
+	}
+	staging, err := d.AllocRegion(memory.Upload, largest, label+": staging")
+	if err != nil {
+		return err
+	}
+	defer d.FreeRegion(staging)
+	s := d.Compute()
+	for _, run := range runs {
+		for _, e := range run.entries {
+			size := elements(e.Shape) * e.DType.Size()
+			if err := e.read(ctx, r, p.group.Prefix+e.Name, staging.Bytes()[e.Offset-run.offset:][:size]); err != nil {
+				return err
+			}
+		}
+		s.CopyRange(vk.Range{Buffer: p.mem.Buffer, Offset: p.mem.Offset + run.offset, Size: run.size},
+			vk.Range{Buffer: staging.Buffer, Offset: staging.Offset, Size: run.size})
+		if err := s.Finish(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type run struct {
+	offset, size int64
+	entries      []Entry
+}
+
+// runs cuts a group into pieces of whole tensors of about limit bytes; a larger tensor is a piece of its own.
+func (g Group) runs(limit int64) []run {
+	var out []run
+	for k, e := range g.Entries {
+		end := g.Bytes
+		if k+1 < len(g.Entries) {
+			end = g.Entries[k+1].Offset
+		}
+		if n := len(out); n > 0 && end-out[n-1].offset <= limit {
+			out[n-1].entries = append(out[n-1].entries, e)
+			out[n-1].size = end - out[n-1].offset
+			continue
+		}
+		out = append(out, run{offset: e.Offset, size: end - e.Offset, entries: []Entry{e}})
+	}
+	return out
+}

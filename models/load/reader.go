@@ -1,0 +1,101 @@
+package load
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/internal/numeric"
+	"github.com/vkandinsky/vkandinsky/models/weights"
+)
+
+// FromCheckpoint reads tensors of a checkpoint. Each is checked for values that are not finite the first time it is
+// read, so a broken file is refused and not computed with.
+func FromCheckpoint(c *weights.Checkpoint) Reader { return checkpointReader{c} }
+
+type checkpointReader struct{ ckpt *weights.Checkpoint }
+
+func (r checkpointReader) DType(name string) (weights.DType, error) {
+	t, ok := r.ckpt.Tensor(name)
+	if !ok {
+		return 0, fmt.Errorf("%s: tensor %q is missing", r.ckpt.Path(), name)
+	}
+	return t.DType, nil
+}
+
+func (r checkpointReader) Read(ctx context.Context, name string, shape []int, to engine.DType, dst []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	t, err := r.ckpt.Require(name, shape...)
+	if err != nil {
+		return err
+	}
+	if err := t.CheckFinite(); err != nil {
+		return err
+	}
+	return weights.ConvertTo(dst, t, fileType(to))
+}
+
+// Synthetic makes up tensors from their names: small numbers of mean zero, scaled by the inverse root of the last
+// axis for matrices, ones for norm gains, so that a network of any size computes finite values. For measuring speed
+// where no checkpoint is.
+func Synthetic(stored weights.DType) Reader { return synthetic{stored} }
+
+type synthetic struct{ stored weights.DType }
+
+func (s synthetic) DType(string) (weights.DType, error) { return s.stored, nil }
+
+// patternLen is the length of the repeated stretch of numbers; a prime, so that rows differ.
+const patternLen = 65521
+
+func (s synthetic) Read(ctx context.Context, name string, shape []int, to engine.DType, dst []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	state := h.Sum64() | 1
+	gain := float32(0.02)
+	if len(shape) > 1 {
+		gain = float32(1 / math.Sqrt(float64(elements(shape[1:]))))
+	}
+	values := make([]float32, patternLen)
+	for k := range values {
+		state ^= state << 13
+		state ^= state >> 7
+		state ^= state << 17
+		values[k] = (float32(state>>40)/(1<<23) - 1) * 1.7 * gain
+		if len(shape) == 1 && isGain(name) {
+			values[k]++
+		}
+	}
+	piece := encode(values, to)
+	for at := 0; at < len(dst); at += len(piece) {
+		copy(dst[at:], piece)
+	}
+	return nil
+}
+
+func isGain(name string) bool {
+	const suffix = "norm.weight"
+	return len(name) >= len(suffix) && name[len(name)-len(suffix):] == suffix
+}
+
+func encode(values []float32, to engine.DType) []byte {
+	out := make([]byte, 0, len(values)*int(to.Size()))
+	for _, v := range values {
+		switch to {
+		case engine.F32:
+			out = binary.LittleEndian.AppendUint32(out, math.Float32bits(v))
+		case engine.BF16:
+			out = binary.LittleEndian.AppendUint16(out, numeric.BF16FromF32(v))
+		default:
+			out = binary.LittleEndian.AppendUint16(out, numeric.F16FromF32(v))
+		}
+	}
+	return out
+}
