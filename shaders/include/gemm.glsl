@@ -90,7 +90,7 @@ void gemm_fetch(uint m0, uint n0, uint k0) {
 float gemm_rescale(inout vec4 lo, inout vec4 hi) {
 	vec4 top = max(abs(lo), abs(hi));
 	uint e = floatBitsToUint(max(max(top.x, top.y), max(top.z, top.w))) >> 23;
-	e = clamp(e, 1u, 253u); // both powers stay normal numbers
+	e = clamp(e, 1u, 252u); // both powers stay normal numbers; what overflows above 2^127 would in fp32, too
 	float down = uintBitsToFloat((253u - e) << 23); // 2^(126 - e)
 	lo *= down;
 	hi *= down;
