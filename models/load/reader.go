@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
+	"sync"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
@@ -14,11 +15,14 @@ import (
 
 // FromCheckpoint reads tensors of a checkpoint. Each is checked for values that are not finite the first time it is
 // read, so a broken file is refused and not computed with.
-func FromCheckpoint(c *weights.Checkpoint) Reader { return checkpointReader{c} }
+func FromCheckpoint(c *weights.Checkpoint) Reader { return &checkpointReader{ckpt: c} }
 
-type checkpointReader struct{ ckpt *weights.Checkpoint }
+type checkpointReader struct {
+	ckpt    *weights.Checkpoint
+	checked sync.Map // names of tensors known to be finite
+}
 
-func (r checkpointReader) DType(name string) (weights.DType, error) {
+func (r *checkpointReader) DType(name string) (weights.DType, error) {
 	t, ok := r.ckpt.Tensor(name)
 	if !ok {
 		return 0, fmt.Errorf("%s: tensor %q is missing", r.ckpt.Path(), name)
@@ -26,7 +30,7 @@ func (r checkpointReader) DType(name string) (weights.DType, error) {
 	return t.DType, nil
 }
 
-func (r checkpointReader) Read(ctx context.Context, name string, shape []int, to engine.DType, dst []byte) error {
+func (r *checkpointReader) Read(ctx context.Context, name string, shape []int, to engine.DType, dst []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -34,8 +38,11 @@ func (r checkpointReader) Read(ctx context.Context, name string, shape []int, to
 	if err != nil {
 		return err
 	}
-	if err := t.CheckFinite(); err != nil {
-		return err
+	if _, ok := r.checked.Load(name); !ok {
+		if err := t.CheckFinite(); err != nil {
+			return err
+		}
+		r.checked.Store(name, true)
 	}
 	return weights.ConvertTo(dst, t, fileType(to))
 }
