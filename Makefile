@@ -44,11 +44,11 @@ shaders-check: ## fail when the committed SPIR-V is stale
 
 test: lint shaders-check ## all checks, then the test suite on the system's driver
 	$(call deps,build vulkan test media)
-	$(GO) run ./tools/gotest -label test $(COUNTS) $(TESTFLAGS) $(PACKAGES)
+	$(GO) run ./tools/gotest -label test $(COUNTS) -- $(TESTFLAGS) $(PACKAGES)
 
 test-modern: ## the test suite on a current Mesa with a current validation layer
 	$(call deps,build media)
-	$(SYNCVAL) scripts/modern-run.sh $(GO) run ./tools/gotest -label modern $(COUNTS) $(TESTFLAGS) $(PACKAGES)
+	$(SYNCVAL) scripts/modern-run.sh $(GO) run ./tools/gotest -label modern $(COUNTS) -- $(TESTFLAGS) $(PACKAGES)
 
 bench: build ## Go benchmarks of every package
 	$(call deps,build vulkan)

@@ -25,4 +25,6 @@ for file in "$root/usr/bin/glslc" "$root"/usr/share/vulkan/icd.d/lvp_icd*.json "
 done
 # Programs that open the loader by its development name must not get the system's older one.
 [ -e "$libs/libvulkan.so" ] || ln -sf libvulkan.so.1 "$libs/libvulkan.so"
+# LLVM looks for its libraries in $ORIGIN/../lib first and would then take the system's older ones.
+[ -e "$root/usr/lib/lib" ] || ln -sfn "$(basename "$libs")" "$root/usr/lib/lib"
 echo "$root"

@@ -1,6 +1,6 @@
 // Command gotest runs `go test` and counts what ran.
 //
-//	go run ./tools/gotest [-label WORD] [-counts FILE] go-test-arguments…
+//	go run ./tools/gotest [-label WORD] [-counts FILE] -- go-test-arguments…
 //
 // It prints one line per package, the whole output of each test that failed, the reason of each skip, and last a line
 // such as "modern: 214 passed, 0 failed, 3 skipped" (tests and subtests alike). The exit status is 1 when a test or a
