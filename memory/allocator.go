@@ -39,6 +39,12 @@ type Options struct {
 	Align         int64 // smallest alignment of a region; 0: 256
 }
 
+// Defaults of Options.
+const (
+	defaultChunk = 64 << 20
+	defaultAlign = 256
+)
+
 // Allocator cuts chunks into regions.
 type Allocator struct {
 	source Source
@@ -82,10 +88,10 @@ func (r Region) Bytes() []byte {
 // New makes an allocator for a device with these memory types. An error says which kind of memory is missing.
 func New(source Source, types []vk.MemoryType, opts Options) (*Allocator, error) {
 	if opts.ChunkSize == 0 {
-		opts.ChunkSize = 64 << 20
+		opts.ChunkSize = defaultChunk
 	}
 	if opts.Align == 0 {
-		opts.Align = 256
+		opts.Align = defaultAlign
 	}
 	a := &Allocator{source: source, opts: opts}
 	for kind := Device; kind <= Readback; kind++ {

@@ -60,6 +60,15 @@ func (s synthetic) DType(string) (weights.DType, error) { return s.stored, nil }
 const patternLen = 65521
 
 func (s synthetic) Read(ctx context.Context, name string, shape []int, to engine.DType, dst []byte) error {
+	return s.fill(ctx, name, shape, 0, to, dst)
+}
+
+func (s synthetic) ReadRows(ctx context.Context, name string, shape []int, from, count int, to engine.DType, dst []byte) error {
+	return s.fill(ctx, name, shape, int64(from)*rowBytes(name, shape, from, count, to, dst)/to.Size(), to, dst)
+}
+
+// fill writes a tensor's elements from first on.
+func (s synthetic) fill(ctx context.Context, name string, shape []int, first int64, to engine.DType, dst []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -81,7 +90,8 @@ func (s synthetic) Read(ctx context.Context, name string, shape []int, to engine
 		}
 	}
 	piece := encode(values, to)
-	for at := 0; at < len(dst); at += len(piece) {
+	n := copy(dst, piece[first%patternLen*to.Size():])
+	for at := n; at < len(dst); at += len(piece) {
 		copy(dst[at:], piece)
 	}
 	return nil
