@@ -1,0 +1,170 @@
+package dit
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/ops"
+	"github.com/vkandinsky/vkandinsky/models/load"
+)
+
+// Input is what an evaluation starts from.
+type Input struct {
+	// Latents are [T, H, W, C], any float type. With C the model's whole input width they are taken as they are;
+	// otherwise C is in_visual_dim, and a model with visual conditioning gets zeros and the mask appended.
+	Latents    engine.Tensor
+	MaskFrames int     // frames from the first on whose mask is 1: 1 for image-to-video, 0 for text-to-video
+	Time       float32 // 1000 at pure noise, 0 at the end
+}
+
+// Skip says what a branch does instead of, or besides, running the visual blocks; see package kandinsky5's MagCache.
+type Skip struct {
+	Use  engine.Tensor // residual [N, D] to add instead of running the blocks; none: run them
+	Save engine.Tensor // where to write what the blocks added; none: nowhere
+}
+
+// Evaluate records the velocities of all branches for one input and returns them, F32 [T, H, W, C_out] each, valid until
+// the next call. skip is nil or has an entry per branch. All visual blocks are brought to the device once, or not at
+// all when every branch skips them. The work is submitted, not waited for.
+func (p *Pass) Evaluate(ctx context.Context, in Input, skip []Skip) ([]engine.Tensor, error) {
+	m := p.model
+	s := m.device.Compute()
+	if skip == nil {
+		skip = make([]Skip, len(p.branches))
+	}
+	if err := p.conditioning(ctx, in.Time); err != nil {
+		return nil, err
+	}
+	if err := p.textBlocks(ctx); err != nil {
+		return nil, err
+	}
+	run := false
+	for k, b := range p.branches {
+		if err := p.embed(s, k, b, in); err != nil {
+			return nil, err
+		}
+		if skip[k].Use.IsZero() {
+			run = true
+			if !skip[k].Save.IsZero() {
+				ops.Axpby(s, skip[k].Save, -1, b.v, 0, b.v)
+			}
+		}
+	}
+	if run {
+		if err := p.visualBlocks(ctx, skip); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]engine.Tensor, len(p.branches))
+	for k, b := range p.branches {
+		switch {
+		case !skip[k].Use.IsZero():
+			ops.Add(s, b.v, b.v, skip[k].Use)
+		case !skip[k].Save.IsZero():
+			ops.Add(s, skip[k].Save, b.v, skip[k].Save)
+		}
+		p.output(s, b)
+		if err := p.trace(k, "velocity", b.out); err != nil {
+			return nil, err
+		}
+		out[k] = b.out
+	}
+	_, err := s.Flush()
+	return out, err
+}
+
+// conditioning computes c = W_out·SiLU(W_in·e + b) + b + pooled, and SiLU(c), in fp32.
+func (p *Pass) conditioning(ctx context.Context, time float32) error {
+	m, w := p.model, &p.work
+	s := m.device.Compute()
+	if err := m.device.UploadF32(ctx, w.timeIn, ops.TimeEmbedding(time, m.Config.ModelDim)); err != nil {
+		return err
+	}
+	outer := params{m.outer}
+	weight, bias := outer.linear("time_embeddings.in_layer")
+	ops.Matmul(s, ops.MatmulArgs{X: w.timeIn, W: weight, Bias: bias, Y: w.timeMid, Activation: ops.SiLU})
+	weight, bias = outer.linear("time_embeddings.out_layer")
+	ops.Matmul(s, ops.MatmulArgs{X: w.timeMid, W: weight, Bias: bias, Y: w.time})
+	for k, b := range p.branches {
+		if err := p.trace(k, "time_embed", w.time); err != nil {
+			return err
+		}
+		ops.Add(s, b.cond, w.time.Reshape(m.Config.TimeDim), b.pooled)
+		ops.Activate(s, b.act, b.cond, ops.SiLU)
+	}
+	return s.Err()
+}
+
+// embed computes v_0 from the latents.
+func (p *Pass) embed(s *engine.Stream, k int, b *branch, in Input) error {
+	m, c := p.model, p.model.Config
+	channels := in.Latents.Dim(3)
+	args := ops.PatchifyArgs{Latents: in.Latents, Fractal: c.Nabla != nil, Y: p.work.patches}
+	if extra := c.InputChannels() - channels; extra > 0 {
+		if channels != c.InVisualDim {
+			return fmt.Errorf("latents of %d channels for a model of %d", channels, c.InVisualDim)
+		}
+		args.CondChannels, args.Mask, args.MaskFrames = extra-1, true, in.MaskFrames
+	}
+	ops.Patchify(s, args)
+	weight, bias := params{m.outer}.linear("visual_embeddings.in_layer")
+	ops.Matmul(s, ops.MatmulArgs{X: p.work.patches, W: weight, Bias: bias, Y: b.v, Half: m.half})
+	return p.trace(k, "visual_embed", b.v)
+}
+
+func (p *Pass) textBlocks(ctx context.Context) error {
+	s := p.model.device.Compute()
+	for _, b := range p.branches {
+		s.Copy(b.y, b.text)
+	}
+	err := p.model.text.each(ctx, s, func(i int, weights load.Params) error {
+		for k, b := range p.branches {
+			p.textBlock(s, params{weights}, b)
+			if err := p.trace(k, fmt.Sprintf("text_block.%d", i), b.y); err != nil {
+				return err
+			}
+		}
+		return s.Err()
+	})
+	if err != nil {
+		return err
+	}
+	for _, b := range p.branches {
+		ops.Cast(s, b.ctx, b.y)
+	}
+	return s.Err()
+}
+
+func (p *Pass) visualBlocks(ctx context.Context, skip []Skip) error {
+	s := p.model.device.Compute()
+	return p.model.visual.each(ctx, s, func(i int, weights load.Params) error {
+		s.Mark(fmt.Sprintf("block %d begin", i))
+		for k, b := range p.branches {
+			if !skip[k].Use.IsZero() {
+				continue
+			}
+			if err := p.visualBlock(s, params{weights}, k, i, b); err != nil {
+				return err
+			}
+			if err := p.trace(k, fmt.Sprintf("visual_block.%d", i), b.v); err != nil {
+				return err
+			}
+		}
+		s.Mark(fmt.Sprintf("block %d end", i))
+		return s.Err()
+	})
+}
+
+// output computes the velocity from the visual stream.
+func (p *Pass) output(s *engine.Stream, b *branch) {
+	m, w, d := p.model, &p.work, p.model.Config.ModelDim
+	outer := params{m.outer}
+	weight, bias := outer.linear("out_layer.modulation.out_layer")
+	ops.Matmul(s, ops.MatmulArgs{X: b.act.Reshape(1, m.Config.TimeDim), W: weight, Bias: bias, Y: w.mod.View(0, 1, 2*d)})
+	h := w.h.Rows(0, p.size.Tokens())
+	ops.LayerNorm(s, ops.LayerNormArgs{X: b.v, Y: h, Shift: w.mod.View(0, d), Scale: w.mod.View(int64(d), d), Eps: layerNormEps})
+	weight, bias = outer.linear("out_layer.out_layer")
+	ops.Matmul(s, ops.MatmulArgs{X: h, W: weight, Bias: bias, Y: w.rows, Half: m.half})
+	ops.Unpatchify(s, b.out, w.rows, m.Config.Nabla != nil)
+}

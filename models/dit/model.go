@@ -1,0 +1,198 @@
+package dit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/weights"
+	"github.com/vkandinsky/vkandinsky/swap"
+)
+
+// Config is the shape of a transformer, with its attention.
+type Config struct {
+	weights.DiTConfig
+	// Nabla replaces visual self-attention by block-sparse attention; nil means full attention.
+	Nabla *Nabla
+}
+
+// Nabla are the parameters of the sparse attention.
+type Nabla struct {
+	P      float32 // share of the attention mass that kept blocks hold at least
+	Window [3]int  // wT, wH, wW: blocks around each block that are always kept
+}
+
+// Options say how the weights are held.
+type Options struct {
+	Precision load.Precision
+	// Visual says how visual blocks are swapped: Slots blocks in memory (0: all).
+	Visual SwapOptions
+	// Text says the same of text blocks.
+	Text SwapOptions
+}
+
+// SwapOptions say how a list of blocks is held; the zero value keeps all on the device.
+type SwapOptions struct {
+	Slots  int // blocks on the device; 0: all
+	Stream int // of these, slots that the others stream through; 0: 2
+	Policy swap.Policy
+	Tier   swap.HostTier
+	Ring   int // staging buffers of the Mapped tier; 0: 2
+}
+
+// Model holds the weights of a transformer.
+type Model struct {
+	Config Config
+	device *engine.Device
+	prec   load.Precision
+	act    engine.DType
+	half   bool
+	outer  load.Params
+	text   *stack
+	visual *stack
+}
+
+// stack is a list of blocks behind a swapper.
+type stack struct {
+	blocks *load.Blocks
+	swap   *swap.Swapper
+}
+
+// New reads the weights and brings to the device what the options keep there. Errors name the tensor, or are a
+// *memory.BudgetError; nothing stays allocated after one.
+func New(ctx context.Context, d *engine.Device, r load.Reader, config Config, opts Options) (*Model, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	if config.PatchSize != [3]int{1, 2, 2} {
+		return nil, fmt.Errorf("patch size %v is not supported, only [1 2 2] is", config.PatchSize)
+	}
+	m := &Model{Config: config, device: d, prec: opts.Precision, act: opts.Precision.Activation(),
+		half: opts.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16}
+	if err := m.load(ctx, r, opts); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+func (m *Model) load(ctx context.Context, r load.Reader, opts Options) error {
+	l, err := layoutOf(r, m.Config, opts.Precision)
+	if err != nil {
+		return err
+	}
+	if m.outer, err = load.Resident(ctx, m.device, r, l.outer, "transformer outside the blocks"); err != nil {
+		return err
+	}
+	if l.text != nil {
+		if m.text, err = m.newStack(ctx, l.text, opts.Text, "text blocks"); err != nil {
+			return err
+		}
+	}
+	m.visual, err = m.newStack(ctx, l.visual, opts.Visual, "visual blocks")
+	return err
+}
+
+// layout says what the parts of the transformer are, in bytes and types.
+type layout struct {
+	outer        load.Group
+	text, visual *load.Blocks
+}
+
+func layoutOf(r load.Reader, config Config, p load.Precision) (l layout, err error) {
+	spec := weights.DiTSpec(config.DiTConfig)
+	outside := spec.Filter(func(name string) bool { return !hasPrefix(name, textPrefix) && !hasPrefix(name, visualPrefix) })
+	if l.outer, err = load.NewGroup(outside, "", r, p); err != nil {
+		return l, err
+	}
+	if config.NumTextBlocks > 0 {
+		if l.text, err = load.NewBlocks(spec, prefixes(textPrefix, config.NumTextBlocks), r, p); err != nil {
+			return l, err
+		}
+	}
+	l.visual, err = load.NewBlocks(spec, prefixes(visualPrefix, config.NumVisualBlocks), r, p)
+	return l, err
+}
+
+const (
+	textPrefix   = "text_transformer_blocks."
+	visualPrefix = "visual_transformer_blocks."
+)
+
+func hasPrefix(s, prefix string) bool { return len(s) >= len(prefix) && s[:len(prefix)] == prefix }
+
+func prefixes(prefix string, n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf("%s%d.", prefix, i)
+	}
+	return out
+}
+
+func (o SwapOptions) plan(blocks int) (swap.Plan, error) {
+	slots := o.Slots
+	if slots == 0 {
+		slots = blocks
+	}
+	return swap.NewPlan(swap.Options{Blocks: blocks, Slots: slots, Stream: o.Stream, Policy: o.Policy})
+}
+
+func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions, name string) (*stack, error) {
+	plan, err := o.plan(blocks.Blocks())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	s, err := swap.New(ctx, m.device, blocks, swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Name: name})
+	if err != nil {
+		return nil, err
+	}
+	return &stack{blocks: blocks, swap: s}, nil
+}
+
+// each brings block after block to the device and lets record add its work to the compute stream.
+func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i int, p load.Params) error) error {
+	if s == nil {
+		return nil
+	}
+	for i := range s.blocks.Blocks() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b, err := s.swap.Acquire(ctx, i)
+		if err != nil {
+			return err
+		}
+		if b.Ready.Stream != nil {
+			stream.Wait(b.Ready)
+		}
+		if err := record(i, s.blocks.Layout.Bind(b.Mem)); err != nil {
+			return err
+		}
+		if err := s.swap.Release(i, stream); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Counters returns what swapping of the visual blocks did, and the plan it followed.
+func (m *Model) Counters() (swap.Counters, swap.Plan) {
+	return m.visual.swap.Counters(), m.visual.swap.Plan()
+}
+
+// Close frees the weights. It returns an error of the loader that came too late for Evaluate.
+func (m *Model) Close() error {
+	var errs []error
+	for _, s := range []*stack{m.visual, m.text} {
+		if s != nil {
+			errs = append(errs, s.swap.Close())
+		}
+	}
+	m.visual, m.text = nil, nil
+	if !m.outer.Mem().IsZero() {
+		m.outer.Free(m.device)
+		m.outer = load.Params{}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,41 @@
+package verify
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/enginetest"
+	"github.com/vkandinsky/vkandinsky/internal/testdata"
+	"github.com/vkandinsky/vkandinsky/models/load"
+)
+
+func TestGoldenCasesHold(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(testdata.Shared(t, "golden/README.md")), "*.safetensors"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden cases found: %v", err)
+	}
+	for _, tier := range []engine.Tier{engine.TierBase, engine.TierFP16} {
+		d := enginetest.OpenWith(t, engine.Options{Tier: tier})
+		for _, precision := range []load.Precision{load.Float32, load.Mixed} {
+			if tier == engine.TierFP16 && precision == load.Float32 {
+				continue // fp16 products are never used in f32
+			}
+			for _, file := range files {
+				t.Run(tier.String()+" "+precision.String()+" "+filepath.Base(file), func(t *testing.T) {
+					results, err := File(t.Context(), d, file, Options{Precision: precision})
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, r := range results {
+						report := t.Logf
+						if !r.Pass {
+							report = t.Errorf
+						}
+						report("%s: %s %.3g (limit %.3g)", r.Output, r.Metric, r.Value, r.Limit)
+					}
+				})
+			}
+		}
+	}
+}
