@@ -196,3 +196,7 @@ func (m *Model) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// ResidualType is the storage type of what MagCache keeps of a pass: fp32 where everything is, else bf16 as in the
+// reference.
+func (m *Model) ResidualType() engine.DType { return m.act }

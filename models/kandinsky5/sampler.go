@@ -1,0 +1,150 @@
+package kandinsky5
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/ops"
+	"github.com/vkandinsky/vkandinsky/models/dit"
+)
+
+// Timesteps returns the n+1 times of n steps, from 1 (noise) to 0, shifted towards noise by scale: s = 1 − i/n,
+// t = scale·s / (1 + (scale − 1)·s), in float32 (kandinsky-5, kandinsky/generation_utils.py, generate).
+func Timesteps(n int, scale float64) []float32 {
+	out := make([]float32, n+1)
+	sigma := float32(scale)
+	for i := range out {
+		s := float32(1 - float64(i)/float64(n))
+		out[i] = sigma * s / (1 + (sigma-1)*s)
+	}
+	return out
+}
+
+// Guided says whether a guidance weight needs a second, unconditional pass per step.
+func Guided(weight float64) bool { return math.Abs(weight-1) > 1e-6 }
+
+// DenoiseOptions say how to integrate.
+type DenoiseOptions struct {
+	Steps          int
+	SchedulerScale float64
+	Guidance       float64
+	// FirstFrame is the clean first frame of image-to-video, [1, H, W, C]; none for text-to-video.
+	FirstFrame engine.Tensor
+	MagCache   *MagCache // nil: every pass is made
+	// OnStep is called after each step; an error stops the run.
+	OnStep func(Step) error
+}
+
+// Step describes a finished step.
+type Step struct {
+	Index, Count int           // from 0
+	Took         time.Duration // of this step
+	Skipped      int           // passes that MagCache skipped
+	Latents      engine.Tensor // F32 [T, H, W, C], on the device
+}
+
+// Denoise integrates the rectified flow from noise to a clean clip, in place and in fp32 (kandinsky-5,
+// kandinsky/generation_utils.py): before every step image-to-video puts the clean first frame back, and once more at
+// the end, where the first frames are normalised too. The pass has one prompt, or two with guidance, the negative one
+// second.
+func Denoise(ctx context.Context, d *engine.Device, pass *dit.Pass, m *dit.Model, latents engine.Tensor, o DenoiseOptions) error {
+	residuals, release, err := magResiduals(d, m, latents, o)
+	if err != nil {
+		return err
+	}
+	defer release()
+	s := d.Compute()
+	times := Timesteps(o.Steps, o.SchedulerScale)
+	input := dit.Input{Latents: latents}
+	if !o.FirstFrame.IsZero() {
+		input.MaskFrames = 1
+	}
+	for i := range o.Steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		start := time.Now()
+		putFirstFrame(s, latents, o.FirstFrame)
+		input.Time = 1000 * times[i]
+		skips, skipped := decide(o.MagCache, residuals)
+		v, err := pass.Evaluate(ctx, input, skips)
+		if err != nil {
+			return fmt.Errorf("step %d of %d: %w", i+1, o.Steps, err)
+		}
+		euler := ops.EulerArgs{Latents: latents, Cond: v[0], Guidance: float32(o.Guidance), Delta: times[i+1] - times[i]}
+		if Guided(o.Guidance) {
+			euler.Uncond = v[1]
+		}
+		ops.EulerStep(s, euler)
+		if err := s.Finish(ctx); err != nil {
+			return fmt.Errorf("step %d of %d: %w", i+1, o.Steps, err)
+		}
+		if o.OnStep != nil {
+			if err := o.OnStep(Step{Index: i, Count: o.Steps, Took: time.Since(start), Skipped: skipped, Latents: latents}); err != nil {
+				return err
+			}
+		}
+	}
+	if o.FirstFrame.IsZero() {
+		return nil
+	}
+	putFirstFrame(s, latents, o.FirstFrame)
+	NormalizeFirstFrames(s, latents)
+	return s.Finish(ctx)
+}
+
+// NormalizeFirstFrames pulls the statistics of the first four frames of latents [T, H, W, C] towards those of the
+// next, in place; clips of four frames or fewer have nothing to follow and stay as they are.
+func NormalizeFirstFrames(s *engine.Stream, latents engine.Tensor) {
+	if norm, ok := ops.FirstFrameNorm(latents); ok {
+		ops.FrameNorm(s, norm)
+	}
+}
+
+func putFirstFrame(s *engine.Stream, latents, first engine.Tensor) {
+	if !first.IsZero() {
+		ops.Cast(s, latents.Rows(0, 1), first)
+	}
+}
+
+// magResiduals allocates what MagCache adds again, one tensor per branch.
+func magResiduals(d *engine.Device, m *dit.Model, latents engine.Tensor, o DenoiseOptions) ([]engine.Tensor, func(), error) {
+	if o.MagCache == nil {
+		return nil, func() {}, nil
+	}
+	branches := 1
+	if Guided(o.Guidance) {
+		branches = 2
+	}
+	tokens := latents.Dim(0) * latents.Dim(1) / 2 * latents.Dim(2) / 2
+	a := d.NewArena("magcache")
+	out := make([]engine.Tensor, branches)
+	for k := range out {
+		out[k] = a.Alloc("residual", m.ResidualType(), tokens, m.Config.ModelDim)
+	}
+	if err := a.Err(); err != nil {
+		a.Release()
+		return nil, nil, err
+	}
+	return out, a.Release, nil
+}
+
+// decide asks MagCache about every branch of a step.
+func decide(cache *MagCache, residuals []engine.Tensor) (skips []dit.Skip, skipped int) {
+	if cache == nil {
+		return nil, 0
+	}
+	skips = make([]dit.Skip, len(residuals))
+	for k, r := range residuals {
+		if cache.Next() {
+			skips[k].Use = r
+			skipped++
+		} else {
+			skips[k].Save = r
+		}
+	}
+	return skips, skipped
+}
