@@ -38,23 +38,24 @@ type source struct {
 	roles  map[string]string // "bos_token", "eos_token", "pad_token", "unk_token"
 }
 
-// load reads a folder: tokenizer.json when there is one, else vocab.json and merges.txt; and tokenizer_config.json.
-func load(dir string) (*source, error) {
+// load reads a folder through read: tokenizer.json when there is one, else vocab.json and merges.txt; and
+// tokenizer_config.json.
+func load(dir string, read func(path string) ([]byte, error)) (*source, error) {
 	src := &source{path: dir, roles: map[string]string{}}
 	whole := filepath.Join(dir, "tokenizer.json")
-	data, err := readBounded(whole)
+	data, err := read(whole)
 	switch {
 	case err == nil:
 		src.path = whole
 		err = src.parseTokenizer(data)
 	case errors.Is(err, os.ErrNotExist):
-		err = src.loadPair(dir)
+		err = src.loadPair(dir, read)
 	}
 	if err != nil {
 		return nil, err
 	}
 	config := filepath.Join(dir, "tokenizer_config.json")
-	data, err = readBounded(config)
+	data, err = read(config)
 	if errors.Is(err, os.ErrNotExist) {
 		return src, nil
 	}
@@ -66,9 +67,9 @@ func load(dir string) (*source, error) {
 	return src, err
 }
 
-func (s *source) loadPair(dir string) error {
+func (s *source) loadPair(dir string, read func(path string) ([]byte, error)) error {
 	vocab, merges := filepath.Join(dir, "vocab.json"), filepath.Join(dir, "merges.txt")
-	data, err := readBounded(vocab)
+	data, err := read(vocab)
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%s holds neither tokenizer.json nor vocab.json", dir)
 	}
@@ -78,7 +79,7 @@ func (s *source) loadPair(dir string) error {
 	if s.vocab, err = parseVocab(json.NewDecoder(bytes.NewReader(data))); err != nil {
 		return fmt.Errorf("%s: %w", vocab, err)
 	}
-	if data, err = readBounded(merges); err != nil {
+	if data, err = read(merges); err != nil {
 		return err
 	}
 	if s.merges, err = parseMerges(string(data)); err != nil {

@@ -43,13 +43,13 @@ type Tokenizer struct {
 }
 
 // OpenQwen opens the tokenizer of Qwen2.5-VL in a folder. Errors name the file at fault.
-func OpenQwen(dir string) (*Tokenizer, error) { return open(dir, qwen) }
+func OpenQwen(dir string) (*Tokenizer, error) { return open(dir, qwen, readBounded) }
 
 // OpenCLIP opens the tokenizer of CLIP in a folder. Errors name the file at fault.
-func OpenCLIP(dir string) (*Tokenizer, error) { return open(dir, clip) }
+func OpenCLIP(dir string) (*Tokenizer, error) { return open(dir, clip, readBounded) }
 
-func open(dir string, k kind) (*Tokenizer, error) {
-	src, err := load(dir)
+func open(dir string, k kind, read func(path string) ([]byte, error)) (*Tokenizer, error) {
+	src, err := load(dir, read)
 	if err == nil {
 		var t *Tokenizer
 		if t, err = build(src, k); err == nil {
