@@ -50,8 +50,9 @@ func (p *Pass) addLinear(s *engine.Stream, w params, name string, h, stream, gat
 // feedForward adds gate ⊙ W_out·GELU(W_in·h), cut over tokens.
 func (p *Pass) feedForward(s *engine.Stream, w params, h, stream, gate engine.Tensor) {
 	in, _ := w.linear("feed_forward.in_layer")
-	for at := 0; at < rows(h); at += p.work.ffChunk {
-		end := min(at+p.work.ffChunk, rows(h))
+	chunk := p.work.ff.Dim(0)
+	for at := 0; at < rows(h); at += chunk {
+		end := min(at+chunk, rows(h))
 		u := p.work.ff.Rows(0, end-at)
 		ops.Matmul(s, ops.MatmulArgs{X: h.Rows(at, end), W: in, Y: u, Activation: ops.GELU, Half: p.model.half})
 		p.addLinear(s, w, "feed_forward.out_layer", u, stream.Rows(at, end), gate)
@@ -74,7 +75,7 @@ func (p *Pass) textBlock(s *engine.Stream, w params, b *branch) {
 	p.project(s, w, "self_attention.to_query", h, q)
 	p.project(s, w, "self_attention.to_key", h, k)
 	p.project(s, w, "self_attention.to_value", h, v)
-	table := p.textRope.Rows(0, l)
+	table := p.work.textRope.Rows(0, l)
 	p.rotate(s, w, "self_attention.query_norm", q, table)
 	p.rotate(s, w, "self_attention.key_norm", k, table)
 	p.addLinear(s, w, "self_attention.out_layer", p.attend(s, q, k, v, b.mask), b.y, m[0].gate)
@@ -90,8 +91,8 @@ func (p *Pass) visualBlock(s *engine.Stream, w params, branchIndex, i int, b *br
 	p.project(s, w, "self_attention.to_query", h, q)
 	p.project(s, w, "self_attention.to_key", h, k)
 	p.project(s, w, "self_attention.to_value", h, v)
-	p.rotate(s, w, "self_attention.query_norm", q, p.rope)
-	p.rotate(s, w, "self_attention.key_norm", k, p.rope)
+	p.rotate(s, w, "self_attention.query_norm", q, p.work.rope)
+	p.rotate(s, w, "self_attention.key_norm", k, p.work.rope)
 	if p.model.Config.Nabla != nil {
 		var err error
 		if h, err = p.attendSparse(s, branchIndex, i, q, k, v); err != nil {

@@ -43,8 +43,6 @@ type Pass struct {
 	arena    *engine.Arena
 	branches []*branch
 	work     workspace
-	textRope engine.Tensor // [L, d/2, 2]
-	rope     engine.Tensor // [N, d/2, 2], in token order
 	// Trace, when set, is called with intermediate tensors as soon as they are recorded, named as in the golden cases
 	// with the branch: for checks against a reference.
 	Trace func(branch int, name string, t engine.Tensor) error
@@ -99,10 +97,13 @@ func (p *Pass) init(ctx context.Context, prompts []Prompt) error {
 		}
 		longest = max(longest, rows(prompt.Text))
 	}
+	p.work.alloc(p.arena, m, p.size, longest)
+	if err := p.arena.Err(); err != nil {
+		return err
+	}
 	if err := p.tables(ctx, longest); err != nil {
 		return err
 	}
-	p.work.alloc(p.arena, m, p.size, longest)
 	for _, prompt := range prompts {
 		b, err := p.newBranch(ctx, prompt)
 		if err != nil {
@@ -118,17 +119,15 @@ func (p *Pass) init(ctx context.Context, prompts []Prompt) error {
 
 // tables uploads the rotations of text and visual tokens, the latter in the order of the tokens.
 func (p *Pass) tables(ctx context.Context, textRows int) error {
-	m, d := p.model, p.model.Config.HeadDim()
-	var err error
-	if p.textRope, err = ops.TextRopeTable(textRows, d).Upload(ctx, m.device, p.arena, "text rotations"); err != nil {
+	m := p.model
+	if err := m.device.UploadF32(ctx, p.work.textRope, ops.TextRopeTable(textRows, m.Config.HeadDim()).CosSin); err != nil {
 		return err
 	}
 	table := ops.VisualRopeTable(p.size.Grid(), m.Config.AxesDims, p.size.RopeScale)
 	if m.Config.Nabla != nil {
 		table = reorder(table, ops.FractalOrder(p.size.Grid()))
 	}
-	p.rope, err = table.Upload(ctx, m.device, p.arena, "rotations")
-	return err
+	return m.device.UploadF32(ctx, p.work.rope, table.CosSin)
 }
 
 func reorder(t ops.RopeTable, order []int) ops.RopeTable {
@@ -145,21 +144,14 @@ func reorder(t ops.RopeTable, order []int) ops.RopeTable {
 func (p *Pass) newBranch(ctx context.Context, prompt Prompt) (*branch, error) {
 	m, c := p.model, p.model.Config
 	s, a := m.device.Compute(), p.arena
-	l, n, td := rows(prompt.Text), p.size.Tokens(), c.TimeDim
-	b := &branch{
-		text: a.Alloc("embedded prompt", engine.F32, l, c.ModelDim), pooled: a.Alloc("pooled prompt", engine.F32, td),
-		cond: a.Alloc("conditioning", engine.F32, td), act: a.Alloc("conditioning", engine.F32, td),
-		y: a.Alloc("text stream", engine.F32, l, c.ModelDim), ctx: a.Alloc("text context", m.act, l, c.ModelDim),
-		v:   a.Alloc("visual stream", engine.F32, n, c.ModelDim),
-		out: a.Alloc("velocity", engine.F32, p.size.Frames, p.size.Height, p.size.Width, c.OutVisualDim),
-	}
+	l, td := rows(prompt.Text), c.TimeDim
+	t := allocAll(a, c.branchBuffers(m.act, p.size, l, !prompt.Mask.IsZero()))
 	if err := a.Err(); err != nil {
 		return nil, err
 	}
+	b := &branch{text: t["embedded prompt"], mask: t["text mask"], pooled: t["pooled prompt"], cond: t["conditioning"],
+		act: t["activated conditioning"], y: t["text stream"], ctx: t["text context"], v: t["visual stream"], out: t["velocity"]}
 	if !prompt.Mask.IsZero() {
-		if b.mask = a.Alloc("text mask", engine.U32, l); a.Err() != nil {
-			return nil, a.Err()
-		}
 		s.Copy(b.mask, prompt.Mask.Reshape(l))
 	}
 	operand, err := m.device.Alloc("prompt", m.act, l, c.InTextDim)

@@ -3,63 +3,119 @@ package dit
 import (
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
+	"github.com/vkandinsky/vkandinsky/models/load"
 )
 
 // workspace are the activations that branches and blocks use in turn.
 type workspace struct {
-	patches   engine.Tensor // [N, patch volume · C]
-	h         engine.Tensor // [N, D]: normed input of a layer; attention's output, once queries, keys and values exist
-	q, k, v   engine.Tensor // [H, N, d]
-	tk, tv    engine.Tensor // [H, L, d]: keys and values of the text
-	ff        engine.Tensor // [chunk, F]
-	mod       engine.Tensor // F32 [9D]
-	timeIn    engine.Tensor // F32 [1, D]
-	timeMid   engine.Tensor // F32 [1, Td]
-	time      engine.Tensor // F32 [1, Td]
-	rows      engine.Tensor // F32 [N, 4·C_out]
-	scratch   engine.Tensor // U32, for fp16 attention
-	nabla     nablaSpace
-	ffChunk   int
-	headMajor [3]int // of q, k, v
+	patches  engine.Tensor // [N, patch volume · C]
+	h        engine.Tensor // [N, D]: normed input of a layer; attention's output, once queries, keys and values exist
+	q, k, v  engine.Tensor // [H, N, d]
+	tk, tv   engine.Tensor // [H, L, d]: keys and values of the text
+	ff       engine.Tensor // [chunk, F]
+	mod      engine.Tensor // F32 [9D]
+	timeIn   engine.Tensor // F32 [1, D]
+	timeMid  engine.Tensor // F32 [1, Td]
+	time     engine.Tensor // F32 [1, Td]
+	rows     engine.Tensor // F32 [N, 4·C_out]
+	scratch  engine.Tensor // U32, for fp16 attention
+	nabla    nablaSpace
+	textRope engine.Tensor // F32 [L, d/2, 2]
+	rope     engine.Tensor // F32 [N, d/2, 2], in token order
 }
 
 // ffChunkBytes bounds the hidden layer of the feed-forward network, which is cut over tokens: whole it would be the
 // largest tensor of all (1.5 GiB for 47,616 tokens of 16,384 features in bf16).
 const ffChunkBytes = 256 << 20
 
-func (w *workspace) alloc(a *engine.Arena, m *Model, size Size, textRows int) {
-	c := m.Config
-	n, d := size.Tokens(), c.HeadDim()
-	w.ffChunk = ffChunk(m.act, c.FFDim, max(n, textRows))
-	w.headMajor = [3]int{c.Heads(), n, d}
-	w.h = a.Alloc("normed", m.act, max(n, textRows), c.ModelDim)
-	w.q = a.Alloc("queries", m.act, c.Heads(), max(n, textRows), d)
-	w.k = a.Alloc("keys", m.act, c.Heads(), max(n, textRows), d)
-	w.v = a.Alloc("values", m.act, c.Heads(), max(n, textRows), d)
-	w.tk = a.Alloc("text keys", m.act, c.Heads(), textRows, d)
-	w.tv = a.Alloc("text values", m.act, c.Heads(), textRows, d)
-	w.ff = a.Alloc("feed-forward", m.act, w.ffChunk, c.FFDim)
-	w.mod = a.Alloc("modulation", engine.F32, 9*c.ModelDim)
-	w.timeIn = a.Alloc("time", engine.F32, 1, c.ModelDim)
-	w.timeMid = a.Alloc("time", engine.F32, 1, c.TimeDim)
-	w.time = a.Alloc("time", engine.F32, 1, c.TimeDim)
-	if m.half {
-		w.scratch = a.Alloc("attention scratch", engine.U32, ops.AttentionScratch(c.Heads(), c.Heads()))
+// buffers lists the workspace's tensors; patches and output rows are listed where they do not fit into the memory of
+// queries and keys, which are not needed at the same time.
+func (c Config) buffers(act engine.DType, half bool, size Size, textRows int) []load.Buffer {
+	n, d, h := size.Tokens(), c.HeadDim(), c.Heads()
+	most := max(n, textRows)
+	list := []load.Buffer{
+		{Label: "normed", DType: act, Shape: []int{most, c.ModelDim}},
+		{Label: "queries", DType: act, Shape: []int{h, most, d}},
+		{Label: "keys", DType: act, Shape: []int{h, most, d}},
+		{Label: "values", DType: act, Shape: []int{h, most, d}},
+		{Label: "text keys", DType: act, Shape: []int{h, textRows, d}},
+		{Label: "text values", DType: act, Shape: []int{h, textRows, d}},
+		{Label: "feed-forward", DType: act, Shape: []int{ffChunk(act, c.FFDim, most), c.FFDim}},
+		{Label: "modulation", DType: engine.F32, Shape: []int{9 * c.ModelDim}},
+		{Label: "time input", DType: engine.F32, Shape: []int{1, c.ModelDim}},
+		{Label: "time hidden", DType: engine.F32, Shape: []int{1, c.TimeDim}},
+		{Label: "time", DType: engine.F32, Shape: []int{1, c.TimeDim}},
+		{Label: "text rotations", DType: engine.F32, Shape: []int{textRows, d / 2, 2}},
+		{Label: "rotations", DType: engine.F32, Shape: []int{n, d / 2, 2}},
 	}
-	// Patches and the output's rows are needed only outside the blocks, where queries and keys are not.
-	w.patches = shared(a, w.q, "patches", m.act, n, c.PatchVolume()*c.InputChannels())
-	w.rows = shared(a, w.k, "output rows", engine.F32, n, c.PatchVolume()*c.OutVisualDim)
-	w.nabla.alloc(a, m, size)
+	if half {
+		list = append(list, load.Buffer{Label: "attention scratch", DType: engine.U32, Shape: []int{ops.AttentionScratch(h, h)}})
+	}
+	if c.Nabla != nil {
+		list = append(list, c.nablaBuffers(size)...)
+	}
+	for _, b := range []load.Buffer{c.patches(act, n), c.outputRows(n)} {
+		if b.Bytes() > list[1].Bytes() {
+			list = append(list, b)
+		}
+	}
+	return list
 }
 
-// shared returns a tensor in the memory of another one that is not needed at the same time, or memory of its own where
-// that is too small.
-func shared(a *engine.Arena, over engine.Tensor, label string, dt engine.DType, shape ...int) engine.Tensor {
-	t := engine.Tensor{Mem: over.Mem, Offset: over.Offset, DType: dt, Shape: shape}
-	if over.IsZero() || t.Bytes() > over.Bytes() {
-		return a.Alloc(label, dt, shape...)
+func (c Config) patches(act engine.DType, tokens int) load.Buffer {
+	return load.Buffer{Label: "patches", DType: act, Shape: []int{tokens, c.PatchVolume() * c.InputChannels()}}
+}
+
+func (c Config) outputRows(tokens int) load.Buffer {
+	return load.Buffer{Label: "output rows", DType: engine.F32, Shape: []int{tokens, c.PatchVolume() * c.OutVisualDim}}
+}
+
+// branchBuffers lists a branch's tensors.
+func (c Config) branchBuffers(act engine.DType, size Size, textRows int, masked bool) []load.Buffer {
+	list := []load.Buffer{
+		{Label: "embedded prompt", DType: engine.F32, Shape: []int{textRows, c.ModelDim}},
+		{Label: "pooled prompt", DType: engine.F32, Shape: []int{c.TimeDim}},
+		{Label: "conditioning", DType: engine.F32, Shape: []int{c.TimeDim}},
+		{Label: "activated conditioning", DType: engine.F32, Shape: []int{c.TimeDim}},
+		{Label: "text stream", DType: engine.F32, Shape: []int{textRows, c.ModelDim}},
+		{Label: "text context", DType: act, Shape: []int{textRows, c.ModelDim}},
+		{Label: "visual stream", DType: engine.F32, Shape: []int{size.Tokens(), c.ModelDim}},
+		{Label: "velocity", DType: engine.F32, Shape: []int{size.Frames, size.Height, size.Width, c.OutVisualDim}},
 	}
-	return t
+	if masked {
+		list = append(list, load.Buffer{Label: "text mask", DType: engine.U32, Shape: []int{textRows}})
+	}
+	return list
+}
+
+// tensors are allocated buffers by label.
+type tensors map[string]engine.Tensor
+
+func allocAll(a *engine.Arena, list []load.Buffer) tensors {
+	out := tensors{}
+	for _, b := range list {
+		out[b.Label] = b.Alloc(a)
+	}
+	return out
+}
+
+func (w *workspace) alloc(a *engine.Arena, m *Model, size Size, textRows int) {
+	t := allocAll(a, m.Config.buffers(m.act, m.half, size, textRows))
+	*w = workspace{
+		h: t["normed"], q: t["queries"], k: t["keys"], v: t["values"], tk: t["text keys"], tv: t["text values"], ff: t["feed-forward"],
+		mod: t["modulation"], timeIn: t["time input"], timeMid: t["time hidden"], time: t["time"], scratch: t["attention scratch"],
+		textRope: t["text rotations"], rope: t["rotations"], nabla: nablaTensors(t),
+		patches: t.within("queries", m.Config.patches(m.act, size.Tokens())), rows: t.within("keys", m.Config.outputRows(size.Tokens())),
+	}
+}
+
+// within returns a buffer in the memory of another tensor that is not needed at the same time, or its own where it has
+// one.
+func (t tensors) within(over string, b load.Buffer) engine.Tensor {
+	if own, ok := t[b.Label]; ok {
+		return own
+	}
+	return engine.Tensor{Mem: t[over].Mem, Offset: t[over].Offset, DType: b.DType, Shape: b.Shape}
 }
 
 // ffChunk returns how many tokens go through the feed-forward network at a time: a multiple of 64, so that cuts are

@@ -1,0 +1,105 @@
+package kandinsky5
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/vkandinsky/vkandinsky/internal/media"
+	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/swap"
+)
+
+// Image is an RGB picture of 8 bits a channel, row-major.
+type Image = media.Image
+
+// Clip is the frames of a video, [T, H, W, 3] of 8 bits each.
+type Clip = media.Clip
+
+// LoadImage reads a PNG, JPEG or WebP file.
+func LoadImage(path string) (*Image, error) { return media.LoadImage(path) }
+
+// Options say how a pipeline holds its networks. The zero value keeps everything on the device in mixed precision.
+type Options struct {
+	Precision load.Precision
+	// BlocksInMemory is how many visual transformer blocks are on the device at once; the others wait in host memory
+	// and are swapped in. 0 keeps all.
+	BlocksInMemory int
+	// StreamSlots is how many of these slots the swapped blocks take turns in; 0: 2. SwapPolicy and HostTier: see
+	// package swap; "" means resident, and pinned where the host has the memory, else mapped.
+	StreamSlots int
+	SwapPolicy  swap.Policy
+	HostTier    swap.HostTier
+	// TextBlocksInMemory is BlocksInMemory for the text blocks of the transformer.
+	TextBlocksInMemory int
+	// QwenLayersInMemory is the same for the layers of the text encoder; 0 keeps all where they fit, else 2.
+	QwenLayersInMemory int
+	// Offload takes every stage's weights from the device when the stage is over, and not only when another one needs
+	// the memory.
+	Offload bool
+	// HostMemory is how much host memory blocks may wait in, in bytes; 0: what the machine has free.
+	HostMemory int64
+	Log        *slog.Logger // nil: silent
+}
+
+// Request is one video to make. Zero values take what the configuration says.
+type Request struct {
+	Prompt string
+	// NegativePrompt steers away from what it says, with guidance. nil means configs.DefaultNegativePrompt.
+	NegativePrompt *string
+	Image          *Image // first frame; needed by image-to-video configurations, refused by others
+	// Width and Height in pixels. Image-to-video takes its size from the picture when they are 0; text-to-video's
+	// default is 768×512 (1024×1024 at resolution 1024).
+	Width, Height int
+	Seconds       int // of video; 0 makes one picture
+	Steps         int // 0: the configuration's
+	// Guidance weighs the prompt against the negative prompt; 1 means no negative prompt and half the work. 0: the
+	// configuration's.
+	Guidance       float64
+	SchedulerScale float64 // shift of the times towards noise; 0: 10 as upstream's pipelines have it
+	Seed           uint64
+	MagCache       bool           // skip passes that change little
+	Progress       func(Progress) // may be nil; called on the goroutine of Generate
+}
+
+// Stage names a part of the work.
+type Stage string
+
+// Stages of Generate, in order.
+const (
+	StageLoadText Stage = "load text encoders"
+	StageText     Stage = "encode text"
+	StageImage    Stage = "encode image"
+	StageLoad     Stage = "load transformer"
+	StageDenoise  Stage = "denoise"
+	StageDecode   Stage = "decode"
+)
+
+// Progress tells how far Generate is.
+type Progress struct {
+	Stage       Stage
+	Done, Total int   // parts of the stage: steps, tiles
+	DeviceBytes int64 // device memory in use
+}
+
+// Result is a finished video.
+type Result struct {
+	Clip  *Clip
+	Stats Stats
+}
+
+// Stats tell where time and memory went.
+type Stats struct {
+	Stages     []StageStats  `json:"stages"`
+	Swap       swap.Counters `json:"swap"`
+	SwapPlan   string        `json:"swap_plan"`
+	PeakDevice int64         `json:"peak_device_bytes"`
+	PeakPinned int64         `json:"peak_pinned_bytes"`
+	Skipped    int           `json:"skipped_passes"`
+}
+
+// StageStats are one stage's.
+type StageStats struct {
+	Stage      Stage         `json:"stage"`
+	Took       time.Duration `json:"ns"`
+	PeakDevice int64         `json:"peak_device_bytes"`
+}
