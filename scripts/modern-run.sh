@@ -21,7 +21,8 @@ done
 
 program=$(command -v "$1") || { echo "modern-run: no program $1" >&2; exit 127; }
 shift
-export VK_DRIVER_FILES=$(echo "$root"/usr/share/vulkan/icd.d/lvp_icd*.json)
+drivers=("$root"/usr/share/vulkan/icd.d/lvp_icd*.json)
+export VK_DRIVER_FILES=${drivers[0]}
 export VK_LAYER_PATH=$root/usr/share/vulkan/explicit_layer.d
 unset VK_ICD_FILENAMES VK_ADD_DRIVER_FILES VK_ADD_LAYER_PATH
 export CGO_LDFLAGS="${CGO_LDFLAGS:-} -Wl,--dynamic-linker=$loader -Wl,--disable-new-dtags -Wl,-rpath,$libs"

@@ -42,10 +42,11 @@ run generate --config "$(windows "$deep/модель/config.yaml")" --checkpoint
 	--prompt "Лиса" --video-duration 5 --sample-steps 100 --output-filename "$(windows "$deep/прервано.mp4")" >"$work/interrupted.txt" 2>&1 &
 job=$!
 sleep 20
-program=$(pgrep -nf 'vkandinsky\.exe generate.*прервано') || fail "the run to interrupt is not there: $(cat "$work/interrupted.txt")"
+# Wine shows the program by its own command line and turns SIGINT into a console's Ctrl-C.
+program=$(pgrep -nf "^vkandinsky\.exe generate.*$(basename "$work")") || fail "the run to interrupt is not there: $(cat "$work/interrupted.txt")"
 kill -INT "$program"
 status=0
 wait "$job" || status=$?
-[ "$status" != 0 ] && [ "$status" != 124 ] || fail "Ctrl-C gave exit status $status"
+case $status in 0 | 124) fail "Ctrl-C gave exit status $status: $(tail -n 3 "$work/interrupted.txt")" ;; esac
 [ -z "$(find "$deep" -name 'прервано*' -o -name '*.tmp*')" ] || fail "Ctrl-C left $(ls "$deep")"
 echo "vkandinsky.exe: devices, verify, generate, long and Cyrillic paths, Ctrl-C"
