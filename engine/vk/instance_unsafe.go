@@ -100,6 +100,16 @@ func (i *Instance) enableValidation(info *vulkan.InstanceCreateInfo) (unsafe.Poi
 	return chain, nil
 }
 
+// oldLayer says that the validation layer was written before cooperative matrices and bfloat16: it reports their
+// structures as unknown, so they are not asked for under it.
+func (i *Instance) oldLayer() bool {
+	var major, minor, patch int
+	if _, err := fmt.Sscanf(i.layer, "%d.%d.%d", &major, &minor, &patch); err != nil {
+		return false
+	}
+	return major == 1 && (minor < 3 || minor == 3 && patch < 300)
+}
+
 // LayerVersion is the version of the loaded validation layer such as "1.3.239", empty without validation.
 func (i *Instance) LayerVersion() string { return i.layer }
 

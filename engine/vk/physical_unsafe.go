@@ -125,7 +125,7 @@ func (p *PhysicalDevice) readExtensions() {
 		p.Extensions[cstring(all[k].ExtensionName[:])] = true
 	}
 	for name, bit := range extensionBits() {
-		if p.Extensions[name] {
+		if p.Extensions[name] && !(p.instance.oldLayer() && bit >= C.SHIM_EXT_COOPMAT) {
 			p.ext |= bit
 		}
 	}
