@@ -1,0 +1,83 @@
+package qwen
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/enginetest"
+	"github.com/vkandinsky/vkandinsky/models/load"
+)
+
+func TestMatchesTheReference(t *testing.T) {
+	g := openGolden(t)
+	for _, c := range []struct {
+		tier      engine.Tier
+		precision load.Precision
+		limit     float64
+	}{{engine.TierBase, load.Float32, 1e-5}, {engine.TierBase, load.Mixed, 1e-2}, {engine.TierFP16, load.Mixed, 1e-2}} {
+		t.Run(fmt.Sprintf("%v kernels in %v", c.tier, c.precision), func(t *testing.T) {
+			d := enginetest.OpenWith(t, engine.Options{Tier: c.tier})
+			m := g.open(t, d, Options{Precision: c.precision})
+			t.Run("text", func(t *testing.T) { g.compareText(t, d, m, c.limit) })
+			t.Run("picture", func(t *testing.T) { g.comparePicture(t, d, m, c.limit) })
+			if c.precision == load.Float32 { // rounding decides between equally likely ids
+				t.Run("continuation", func(t *testing.T) { g.compareContinuation(t, m) })
+			}
+		})
+	}
+}
+
+func (g *goldenCase) compareText(t *testing.T, d *engine.Device, m *Model, limit float64) {
+	p, last := g.text(t)
+	unmasked, err := m.Hidden(t.Context(), p.IDs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, "without mask", take(t, d, unmasked), g.floats(t, "f32.last_hidden_state_unmasked"), limit)
+
+	masked, err := m.Hidden(t.Context(), p.IDs, p.Mask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logits, err := m.Logits(t.Context(), masked, []int{last})
+	if err != nil {
+		t.Fatal(err)
+	}
+	valid := (last + 1) * m.Config.Text.HiddenSize
+	within(t, "valid rows with mask", take(t, d, masked)[:valid], g.floats(t, "f32.last_hidden_state_masked")[:valid], limit)
+	within(t, "logits", logits, g.floats(t, "f32.logits_last_valid"), limit)
+}
+
+func (g *goldenCase) comparePicture(t *testing.T, d *engine.Device, m *Model, limit float64) {
+	p := g.picture(t)
+	embeds, err := m.ImageEmbeds(t.Context(), p.Images[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, "picture", take(t, d, embeds), g.floats(t, "f32.image_embeds"), limit)
+	hidden, err := m.Encode(t.Context(), []Prompt{p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logits, err := m.Logits(t.Context(), hidden[0], []int{len(p.IDs) - 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, "hidden state", take(t, d, hidden[0]), g.floats(t, "f32.image_prompt_hidden"), limit)
+	within(t, "logits", logits, g.floats(t, "f32.image_prompt_logits_last"), limit)
+}
+
+func (g *goldenCase) compareContinuation(t *testing.T, m *Model) {
+	want := g.ints(t, "f32.generated_ids")
+	ids, err := m.Generate(t.Context(), g.picture(t), GenerateOptions{Max: len(want)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(ids, want) {
+		p, last := g.text(t)
+		other, _ := m.Generate(t.Context(), Prompt{IDs: p.IDs[:last+1]}, GenerateOptions{Max: len(want)})
+		t.Errorf("continued with %v, want %v, text %v", ids, want, other)
+	}
+}
