@@ -132,11 +132,14 @@ func (d *Device) open() error {
 	return err
 }
 
+// ErrNoDevice is what Open's error wraps when the machine has no device of the number or name asked for.
+var ErrNoDevice = errors.New("no device")
+
 // choose finds the device that the user means.
 func choose(list []DeviceSummary, want string) (DeviceSummary, error) {
 	if n, err := strconv.Atoi(want); err == nil {
 		if n < 0 || n >= len(list) {
-			return DeviceSummary{}, fmt.Errorf("no device %d: there are %d (vkandinsky devices lists them)", n, len(list))
+			return DeviceSummary{}, fmt.Errorf("%w %d: there are %d (vkandinsky devices lists them)", ErrNoDevice, n, len(list))
 		}
 		return usable(list[n])
 	}
@@ -152,7 +155,7 @@ func choose(list []DeviceSummary, want string) (DeviceSummary, error) {
 	}
 	if best < 0 {
 		if want != "" {
-			return DeviceSummary{}, fmt.Errorf("no device is called %q (vkandinsky devices lists them)", want)
+			return DeviceSummary{}, fmt.Errorf("%w called %q (vkandinsky devices lists them)", ErrNoDevice, want)
 		}
 		return usable(list[0])
 	}

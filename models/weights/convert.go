@@ -2,6 +2,7 @@ package weights
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -87,6 +88,9 @@ func firstOverflow(src []float32, converted []byte, to DType) int {
 	return -1
 }
 
+// ErrNotFinite is what errors about values in a checkpoint wrap.
+var ErrNotFinite = errors.New("NaN or infinite")
+
 // CheckFinite returns an error naming the tensor and the position of a NaN or infinity in it. Types without such
 // values always pass. It reads every byte, with several goroutines, at about memory speed.
 func (t Tensor) CheckFinite() error {
@@ -96,7 +100,7 @@ func (t Tensor) CheckFinite() error {
 	return t.parallel(func(begin, end int) error {
 		size := t.DType.Size()
 		if i := firstNonFinite(t.Data[begin*size:end*size], t.DType); i >= 0 {
-			return fmt.Errorf("element %d of shape %v is NaN or infinite", begin+i, t.Shape)
+			return fmt.Errorf("element %d of shape %v is %w", begin+i, t.Shape, ErrNotFinite)
 		}
 		return nil
 	})
