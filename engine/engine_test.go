@@ -238,7 +238,7 @@ func TestSpansAreMeasured(t *testing.T) {
 }
 
 func TestDeviceChoiceExplainsItself(t *testing.T) {
-	for want, message := range map[string]string{"99": "no device 99", "no such gpu": "no device is called"} {
+	for want, message := range map[string]string{"99": "no device 99", "no such gpu": "no device called"} {
 		_, err := engine.Open(t.Context(), engine.Options{Device: want})
 		if err == nil || !strings.Contains(err.Error(), message) {
 			t.Errorf("device %q: got %v, want %q", want, err, message)

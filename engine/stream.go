@@ -461,14 +461,12 @@ func (s *Stream) recycle() {
 	s.running = append(s.running[:0], s.running[k:]...)
 }
 
-// Unblock signals the timeline from the host up to a value, so that work which waits for a point that will never be
-// submitted can end. Only after an error; results are then worthless.
-func (s *Stream) Unblock(value uint64) {
-	if v := s.reached(); v < value {
-		if err := s.line.Signal(value); err == nil {
-			s.submitted.Store(value)
-		}
+// Tick submits an empty piece of work, which only moves the timeline on.
+func (s *Stream) Tick() (uint64, error) {
+	if s.err == nil {
+		s.open()
 	}
+	return s.Flush()
 }
 
 func (s *Stream) destroy() {

@@ -161,17 +161,24 @@ func (l *mappedLoader) released(n int, after engine.Point) error {
 	return err
 }
 
-// letGo signals, from the host, the loads that compute was recorded against and that will not come.
+// letGo submits empty work in place of the loads that compute was recorded against and that will not come, so that it
+// ends. What it computes is worthless; err tells so.
 func (l *mappedLoader) letGo() {
 	l.mu.Lock()
-	wanted, loaded := l.wanted, l.loaded
+	missing := l.wanted - l.loaded
+	l.loaded = max(l.loaded, l.wanted)
 	l.mu.Unlock()
-	if wanted > loaded {
-		t := l.swapper.device.Transfer()
-		if err := t.WaitValue(context.Background(), l.base+uint64(loaded)); err == nil {
-			t.Unblock(l.base + uint64(wanted))
+	for range missing {
+		if _, err := l.swapper.device.Transfer().Tick(); err != nil {
+			return // the device is lost, and nothing waits any more
 		}
 	}
+}
+
+func (l *mappedLoader) failed() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
 }
 
 func (l *mappedLoader) counters() Counters {

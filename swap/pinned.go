@@ -89,6 +89,8 @@ func (l *pinnedLoader) released(n int, after engine.Point) error {
 	return l.submit(n+l.swapper.config.Plan.Stream, after)
 }
 
+func (l *pinnedLoader) failed() error { return nil }
+
 func (l *pinnedLoader) counters() Counters { return l.count }
 
 func (l *pinnedLoader) close() error {

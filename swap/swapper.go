@@ -35,6 +35,8 @@ type loader interface {
 	ready(ctx context.Context, n int) (engine.Point, error)
 	// released tells that the slot of load n may be written again after a point.
 	released(n int, after engine.Point) error
+	// failed returns the error of a load that was promised and did not come.
+	failed() error
 	close() error
 	counters() Counters
 }
@@ -183,6 +185,15 @@ func (s *Swapper) Release(i int, stream *engine.Stream) error {
 		return s.loader.released(load, engine.Point{Stream: stream, Value: value})
 	}
 	return nil
+}
+
+// Err returns the error of a load that failed after compute was recorded against it. What was computed since is
+// worthless, so ask after the work is finished and before its results are used.
+func (s *Swapper) Err() error {
+	if s.loader == nil {
+		return nil
+	}
+	return s.loader.failed()
 }
 
 // Plan returns the plan in force.

@@ -181,6 +181,18 @@ func (m *Model) Counters() (swap.Counters, swap.Plan) {
 	return m.visual.swap.Counters(), m.visual.swap.Plan()
 }
 
+// Err returns an error that came after work was recorded: a block that could not be read. Ask when the work is finished
+// and before its results are used.
+func (m *Model) Err() error {
+	var errs []error
+	for _, s := range []*stack{m.text, m.visual} {
+		if s != nil {
+			errs = append(errs, s.swap.Err())
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Close frees the weights. It returns an error of the loader that came too late for Evaluate.
 func (m *Model) Close() error {
 	var errs []error

@@ -2,6 +2,7 @@ package kandinsky5
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -79,7 +80,7 @@ func Denoise(ctx context.Context, d *engine.Device, pass *dit.Pass, m *dit.Model
 			euler.Uncond = v[1]
 		}
 		ops.EulerStep(s, euler)
-		if err := s.Finish(ctx); err != nil {
+		if err := errors.Join(s.Finish(ctx), m.Err()); err != nil {
 			return fmt.Errorf("step %d of %d: %w", i+1, o.Steps, err)
 		}
 		if o.OnStep != nil {

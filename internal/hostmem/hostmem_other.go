@@ -1,0 +1,5 @@
+//go:build !linux && !windows
+
+package hostmem
+
+func available() (int64, bool) { return 0, false }

@@ -1,0 +1,106 @@
+package kandinsky5
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/vkandinsky/vkandinsky/configs"
+	"github.com/vkandinsky/vkandinsky/internal/media"
+)
+
+// ErrRequest is what every error about an impossible request wraps.
+var ErrRequest = errors.New("impossible request")
+
+func requestError(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrRequest, fmt.Sprintf(format, args...))
+}
+
+// Settings are a Request with nothing left open: what Generate will do.
+type Settings struct {
+	Prompt         string           `json:"prompt"`
+	NegativePrompt string           `json:"negative_prompt"`
+	Size           configs.Size     `json:"size"`
+	Geometry       configs.Geometry `json:"geometry"`
+	Steps          int              `json:"steps"`
+	Guidance       float64          `json:"guidance"`
+	SchedulerScale float64          `json:"scheduler_scale"`
+	Seed           uint64           `json:"seed"`
+	MagCache       bool             `json:"magcache"`
+	image          *Image
+}
+
+// defaultSchedulerScale is the shift that upstream's video pipelines use when a call names none (kandinsky-5,
+// kandinsky/t2v_pipeline.py and i2v_pipeline.py).
+const defaultSchedulerScale = 10
+
+// Resolve fills a request's open ends from the configuration and refuses what cannot be; errors wrap ErrRequest and are
+// one line. No weights are needed for it.
+func Resolve(config *configs.Config, r Request) (Settings, error) {
+	s := Settings{Prompt: r.Prompt, Steps: r.Steps, Guidance: r.Guidance, SchedulerScale: r.SchedulerScale, Seed: r.Seed, MagCache: r.MagCache}
+	if strings.TrimSpace(r.Prompt) == "" {
+		return s, requestError("the prompt is empty")
+	}
+	s.NegativePrompt = configs.DefaultNegativePrompt
+	if r.NegativePrompt != nil {
+		s.NegativePrompt = *r.NegativePrompt
+	}
+	if s.Steps == 0 {
+		s.Steps = config.Model.NumSteps
+	}
+	if s.Guidance == 0 {
+		s.Guidance = config.Model.GuidanceWeight
+	}
+	if s.SchedulerScale == 0 {
+		s.SchedulerScale = defaultSchedulerScale
+	}
+	switch {
+	case s.Steps < 1 || s.Steps > 10000:
+		return s, requestError("%d sample steps: use 1 to 10000", s.Steps)
+	case !(s.Guidance >= 0 && s.Guidance <= 1000):
+		return s, requestError("guidance weight %g: use 0 to 1000", s.Guidance)
+	case !(s.SchedulerScale > 0 && s.SchedulerScale <= 1000):
+		return s, requestError("scheduler scale %g: use a number above 0, up to 1000", s.SchedulerScale)
+	case r.Seconds < 0 || r.Seconds > 60:
+		return s, requestError("%d seconds of video: use 0 (one picture) to 20", r.Seconds)
+	}
+	if s.MagCache {
+		if _, err := NewMagCache(config.MagRatios, s.Steps, Guided(s.Guidance)); err != nil {
+			return s, requestError("%v", err)
+		}
+	}
+	return s, s.resolveSize(config, r)
+}
+
+// resolveSize decides the picture's size and fits the first frame to it.
+func (s *Settings) resolveSize(config *configs.Config, r Request) error {
+	if (r.Width == 0) != (r.Height == 0) || r.Width < 0 || r.Height < 0 {
+		return requestError("size %d×%d: give both width and height in pixels", r.Width, r.Height)
+	}
+	s.Size = configs.Size{Width: r.Width, Height: r.Height}
+	switch {
+	case config.Pipeline == configs.I2V && r.Image == nil:
+		return requestError("configuration %s makes a video from a picture: give one with --image", config.Name)
+	case config.Pipeline != configs.I2V && r.Image != nil:
+		return requestError("configuration %s takes no picture, only a prompt: leave --image out or use an i2v configuration", config.Name)
+	case r.Width == 0 && r.Image != nil:
+		height, width, err := media.FitSize(config.Metrics.Resolution, r.Image.Height, r.Image.Width)
+		if err != nil {
+			return requestError("%v", err)
+		}
+		s.Size = configs.Size{Width: width, Height: height}
+	case r.Width == 0 && config.Metrics.Resolution >= 1024:
+		s.Size = configs.Size{Width: 1024, Height: 1024}
+	case r.Width == 0:
+		s.Size = configs.Size{Width: 768, Height: 512}
+	}
+	geometry, err := config.Geometry(r.Seconds, s.Size)
+	if err != nil {
+		return requestError("%v", err)
+	}
+	s.Geometry = geometry
+	if r.Image != nil {
+		s.image = media.ResizeBilinearAntialias(r.Image, s.Size.Height, s.Size.Width)
+	}
+	return nil
+}
