@@ -19,7 +19,7 @@ type workspace struct {
 	time     engine.Tensor // F32 [1, Td]
 	rows     engine.Tensor // F32 [N, 4·C_out]
 	scratch  engine.Tensor // U32, for fp16 attention
-	nabla    nablaSpace
+	nabla    engine.Tensor // F32, scratch of sparse attention
 	textRope engine.Tensor // F32 [L, d/2, 2]
 	rope     engine.Tensor // F32 [N, d/2, 2], in token order
 }
@@ -104,7 +104,7 @@ func (w *workspace) alloc(a *engine.Arena, m *Model, size Size, textRows int) {
 	*w = workspace{
 		h: t["normed"], q: t["queries"], k: t["keys"], v: t["values"], tk: t["text keys"], tv: t["text values"], ff: t["feed-forward"],
 		mod: t["modulation"], timeIn: t["time input"], timeMid: t["time hidden"], time: t["time"], scratch: t["attention scratch"],
-		textRope: t["text rotations"], rope: t["rotations"], nabla: nablaTensors(t),
+		textRope: t["text rotations"], rope: t["rotations"], nabla: t["sparse attention scratch"],
 		patches: t.within("queries", m.Config.patches(m.act, size.Tokens())), rows: t.within("keys", m.Config.outputRows(size.Tokens())),
 	}
 }
