@@ -140,27 +140,20 @@ func (p *Pipeline) compile(o PipelineOptions) error {
 	}
 	defer vulkan.DestroyShaderModule(d.handle, module, nil)
 
-	stage := vulkan.PipelineShaderStageCreateInfo{SType: vulkan.StructureTypePipelineShaderStageCreateInfo, Stage: vulkan.ShaderStageComputeBit, Module: module, PName: "main\x00"}
-	if len(o.Spec) > 0 {
-		entries := make([]vulkan.SpecializationMapEntry, 0, len(o.Spec))
-		var data []byte
-		for id, bits := range o.Spec {
-			entries = append(entries, vulkan.SpecializationMapEntry{ConstantID: id, Offset: uint32(len(data)), Size: 4})
-			data = binary.LittleEndian.AppendUint32(data, bits)
-		}
-		raw := C.CBytes(data)
-		defer C.shim_free(raw)
-		stage.PSpecializationInfo = []vulkan.SpecializationInfo{{MapEntryCount: uint32(len(entries)), PMapEntries: entries, DataSize: uint(len(data)), PData: raw}}
+	ids := make([]C.uint32_t, 0, len(o.Spec)+1)
+	values := make([]C.uint32_t, 0, len(o.Spec)+1)
+	for id, bits := range o.Spec {
+		ids, values = append(ids, C.uint32_t(id)), append(values, C.uint32_t(bits))
 	}
-	info := []vulkan.ComputePipelineCreateInfo{{SType: vulkan.StructureTypeComputePipelineCreateInfo, Stage: stage, Layout: p.layout, BasePipelineIndex: -1}}
-	out := make([]vulkan.Pipeline, 1)
-	var cache vulkan.PipelineCache
+	var cache unsafe.Pointer
 	if o.Cache != nil {
-		cache = o.Cache.handle
+		cache = unsafe.Pointer(o.Cache.handle)
 	}
-	err = check("vkCreateComputePipelines", vulkan.CreateComputePipelines(d.handle, cache, 1, info, nil, out))
-	info[0].Free()
-	p.handle = out[0]
+	// Validity: the arrays hold no pointers and live until the call returns; the driver keeps neither.
+	var out unsafe.Pointer
+	err = checkCode("vkCreateComputePipelines", int32(C.shim_pipeline_create(d.shim, cache, unsafe.Pointer(module), unsafe.Pointer(p.layout),
+		unsafe.SliceData(ids), unsafe.SliceData(values), C.uint32_t(len(ids)), &out)))
+	p.handle = vulkan.Pipeline(out)
 	return err
 }
 

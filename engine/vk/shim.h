@@ -77,6 +77,10 @@ int32_t shim_timeline_value(shim_device *d, void *semaphore, uint64_t *out);
 int32_t shim_timeline_wait(shim_device *d, void *semaphore, uint64_t value, uint64_t timeout_ns);
 int32_t shim_timeline_signal(shim_device *d, void *semaphore, uint64_t value);
 
+// Compiles a compute pipeline. Not through vulkan-go: it gives the C copies of slices of structures (the
+// specialization constants among them) to a finalizer that may free them while the driver still compiles.
+int32_t shim_pipeline_create(shim_device *d, void *cache, void *module, void *layout, const uint32_t *ids, const uint32_t *values, uint32_t count, void **out);
+
 #define SHIM_MAX_WAITS 8
 typedef struct {
 	void *semaphore[SHIM_MAX_WAITS];

@@ -68,6 +68,7 @@ struct shim_device {
 	void(VKCALL *dispatch)(H, uint32_t, uint32_t, uint32_t);
 	VkR(VKCALL *hostPointer)(H, uint32_t, const void *, void *);
 	VkR(VKCALL *setName)(H, const void *);
+	VkR(VKCALL *createComputePipelines)(H, H, uint32_t, const void *, const void *, H *);
 };
 
 shim_device *shim_device_new(void *gipa, void *instance, void *device, uint32_t push_descriptors, uint32_t debug_names) {
@@ -95,6 +96,7 @@ shim_device *shim_device_new(void *gipa, void *instance, void *device, uint32_t 
 	d->updateDescriptors = (void *)get(device, "vkUpdateDescriptorSets");
 	d->bindDescriptors = (void *)get(device, "vkCmdBindDescriptorSets");
 	d->dispatch = (void *)get(device, "vkCmdDispatch");
+	d->createComputePipelines = (void *)get(device, "vkCreateComputePipelines");
 	if (push_descriptors)
 		d->pushDescriptors = (void *)get(device, "vkCmdPushDescriptorSetKHR");
 	d->hostPointer = (void *)get(device, "vkGetMemoryHostPointerPropertiesEXT");
@@ -108,6 +110,41 @@ shim_device *shim_device_new(void *gipa, void *instance, void *device, uint32_t 
 }
 
 void shim_device_free(shim_device *d) { free(d); }
+
+int32_t shim_pipeline_create(shim_device *d, void *cache, void *module, void *layout, const uint32_t *ids, const uint32_t *values, uint32_t count, void **out) {
+	struct entry {
+		uint32_t id, offset;
+		size_t size;
+	} *entries = calloc(count ? count : 1, sizeof *entries);
+	if (!entries)
+		return -1; // VK_ERROR_OUT_OF_HOST_MEMORY
+	for (uint32_t i = 0; i < count; i++)
+		entries[i] = (struct entry){ids[i], 4 * i, 4};
+	struct {
+		uint32_t count;
+		const void *entries;
+		size_t size;
+		const void *data;
+	} special = {count, entries, 4 * (size_t)count, values};
+	struct {
+		uint32_t sType;
+		const void *pNext;
+		uint32_t flags;
+		struct {
+			uint32_t sType;
+			const void *pNext;
+			uint32_t flags, stage;
+			H module;
+			const char *name;
+			const void *special;
+		} stage;
+		H layout, base;
+		int32_t baseIndex;
+	} info = {29, NULL, 0, {18, NULL, 0, 0x20 /* compute */, module, "main", count ? &special : NULL}, layout, NULL, -1};
+	VkR result = d->createComputePipelines(d->device, cache, 1, &info, NULL, out);
+	free(entries);
+	return result;
+}
 
 int32_t shim_timeline_create(shim_device *d, uint64_t initial, void **out) {
 	struct {
