@@ -21,7 +21,7 @@ func chunkRows(act engine.DType, width, tokens int) int {
 // workspace are the activations that layers and prompts use in turn.
 type workspace struct {
 	h        engine.Tensor // [L, D]: normed input of a layer; attention's output, once queries, keys and values exist
-	q, k, v  engine.Tensor // [heads, L, d]
+	q, k, v  engine.Tensor // F32 [heads, L, d]: they are small, and rounding queries and keys costs the most precision
 	gate, up engine.Tensor // [chunk, F]
 	scratch  engine.Tensor // U32, for fp16 attention
 }
@@ -30,9 +30,9 @@ func workspaceBuffers(c weights.QwenTextConfig, act engine.DType, tokens int, ha
 	chunk, d := chunkRows(act, c.IntermediateSize, tokens), c.HeadDim()
 	list := []load.Buffer{
 		{Label: "normed", DType: act, Shape: []int{tokens, c.HiddenSize}},
-		{Label: "queries", DType: act, Shape: []int{c.NumAttentionHeads, tokens, d}},
-		{Label: "keys", DType: act, Shape: []int{c.NumKeyValueHeads, tokens, d}},
-		{Label: "values", DType: act, Shape: []int{c.NumKeyValueHeads, tokens, d}},
+		{Label: "queries", DType: engine.F32, Shape: []int{c.NumAttentionHeads, tokens, d}},
+		{Label: "keys", DType: engine.F32, Shape: []int{c.NumKeyValueHeads, tokens, d}},
+		{Label: "values", DType: engine.F32, Shape: []int{c.NumKeyValueHeads, tokens, d}},
 		{Label: "feed-forward gate", DType: act, Shape: []int{chunk, c.IntermediateSize}},
 		{Label: "feed-forward", DType: act, Shape: []int{chunk, c.IntermediateSize}},
 	}
