@@ -328,3 +328,13 @@ func (d *Device) Close() error {
 	runtime.KeepAlive(d)
 	return errors.Join(errs...)
 }
+
+// Settle waits for the GPU and gives back all memory that waited for it, so that the budget shows what is really free.
+func (d *Device) Settle() error {
+	err := d.compute.Finish(context.Background())
+	if err == nil {
+		err = d.transfer.waitSubmitted()
+	}
+	d.reap()
+	return err
+}

@@ -212,3 +212,6 @@ func (m *Model) Close() error {
 // ResidualType is the storage type of what MagCache keeps of a pass: fp32 where everything is, else bf16 as in the
 // reference.
 func (m *Model) ResidualType() engine.DType { return m.act }
+
+// Plan returns where a list of blocks would lie; an error names the impossible option.
+func (o SwapOptions) Plan(blocks int) (swap.Plan, error) { return o.plan(blocks) }

@@ -1,0 +1,265 @@
+package kandinsky5
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/memory"
+	"github.com/vkandinsky/vkandinsky/models/clip"
+	"github.com/vkandinsky/vkandinsky/models/dit"
+	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/qwen"
+	"github.com/vkandinsky/vkandinsky/models/tokenizer"
+	"github.com/vkandinsky/vkandinsky/models/vae"
+	"github.com/vkandinsky/vkandinsky/models/weights"
+)
+
+// texts are the prompts that are encoded: the prompt, and with guidance the negative prompt.
+func (s Settings) texts() []string {
+	if Guided(s.Guidance) {
+		return []string{s.Prompt, s.NegativePrompt}
+	}
+	return []string{s.Prompt}
+}
+
+// encodeText makes the conditions of the transformer. Padded rows are dropped at once: no row of a prompt sees them, and
+// the transformer would mask them. The tensors belong to the run's arena.
+func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
+	texts := g.settings.texts()
+	pooled, err := g.pooled(ctx, texts)
+	if err != nil {
+		return nil, err
+	}
+	g.report(StageText, 1, 2)
+	rows, err := g.textRows(ctx, texts)
+	if err != nil {
+		return nil, err
+	}
+	g.report(StageText, 2, 2)
+	prompts := make([]dit.Prompt, len(texts))
+	for k := range prompts {
+		prompts[k] = dit.Prompt{Text: rows[k], Pooled: pooled[k]}
+	}
+	return prompts, nil
+}
+
+// pooled encodes the bare texts with CLIP (kandinsky-5, kandinsky/models/text_embedders.py).
+func (g *run) pooled(ctx context.Context, texts []string) ([][]float32, error) {
+	m, err := clip.New(ctx, g.device, load.FromCheckpoint(g.nets.clip), g.nets.clipConfig, clip.Options{Precision: g.opts.Precision})
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	out := make([][]float32, len(texts))
+	for k, text := range texts {
+		prompt, err := g.clipTok.EncodeCLIP(text, g.ckpt.Config.Model.CLIP.MaxLength)
+		if err != nil {
+			return nil, err
+		}
+		if out[k], err = m.Pooled(ctx, prompt.IDs); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// template is the video template for every clip, also one that starts from a picture, and the image template for a
+// single picture without one (kandinsky-5, kandinsky/generation_utils.py, generate_sample).
+func (s Settings) template() tokenizer.Template {
+	if s.Geometry.LatentFrames == 1 && s.image == nil {
+		return tokenizer.Image()
+	}
+	return tokenizer.Video()
+}
+
+// textRows encodes the texts with Qwen and keeps the rows of the prompt itself, F32 [L, D].
+func (g *run) textRows(ctx context.Context, texts []string) ([]engine.Tensor, error) {
+	sequences := make([][]int32, len(texts))
+	crops := make([]int, len(texts))
+	for k, text := range texts {
+		prompt, err := g.qwenTok.EncodePrompt(g.settings.template(), text, g.ckpt.Config.Model.Qwen.MaxLength)
+		if err != nil {
+			return nil, err
+		}
+		sequences[k], crops[k] = prompt.IDs[:prompt.Valid()], prompt.Crop
+		if len(sequences[k]) <= crops[k] {
+			return nil, requestError("the prompt %.40q leaves no text after the template", text)
+		}
+	}
+	lengths := make([]int, len(texts))
+	for k := range lengths {
+		lengths[k] = len(sequences[k])
+	}
+	m, err := qwen.New(ctx, g.device, load.FromCheckpoint(g.nets.qwen), g.nets.qwenConfig, qwen.Options{Precision: g.opts.Precision,
+		LayersInMemory: g.opts.QwenLayersInMemory, Room: qwen.Work{Tokens: lengths}})
+	if err != nil {
+		return nil, err
+	}
+	rows, err := g.keepRows(ctx, m, sequences, crops)
+	return rows, errors.Join(err, m.Close())
+}
+
+func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, crops []int) ([]engine.Tensor, error) {
+	hidden, err := m.HiddenBatch(ctx, sequences)
+	if err != nil {
+		return nil, err
+	}
+	s := g.device.Compute()
+	rows := make([]engine.Tensor, len(hidden))
+	for k, h := range hidden {
+		rows[k] = g.arena.Alloc("prompt", engine.F32, h.Dim(0)-crops[k], h.Dim(1))
+		if g.arena.Err() == nil {
+			s.Copy(rows[k], h.Rows(crops[k], h.Dim(0)))
+		}
+		g.device.Free(h)
+	}
+	return rows, errors.Join(g.arena.Err(), s.Finish(ctx))
+}
+
+// encodeImage encodes the first frame: a sample of the posterior, scaled as the transformer sees latents, F32
+// [1, H, W, C].
+func (g *run) encodeImage(ctx context.Context) (engine.Tensor, error) {
+	v, err := vae.New(g.device, load.FromCheckpoint(g.nets.vae), g.nets.vaeConfig, g.opts.Precision)
+	if err != nil {
+		return engine.Tensor{}, err
+	}
+	defer v.Close()
+	if err := v.LoadEncoder(ctx); err != nil {
+		return engine.Tensor{}, err
+	}
+	geometry, channels := g.settings.Geometry, g.nets.vaeConfig.LatentChannels
+	temporary := g.device.NewArena("first frame")
+	defer temporary.Release()
+	pixels := temporary.Alloc("pixels", engine.F32, 1, g.settings.Size.Height, g.settings.Size.Width, 3)
+	noise := temporary.Alloc("noise", engine.F32, 1, geometry.LatentHeight, geometry.LatentWidth, channels)
+	first := g.arena.Alloc("first frame", engine.F32, 1, geometry.LatentHeight, geometry.LatentWidth, channels)
+	if err := errors.Join(temporary.Err(), g.arena.Err()); err != nil {
+		return engine.Tensor{}, err
+	}
+	values, err := posteriorNoise(g.settings.Seed, channels, geometry.LatentHeight, geometry.LatentWidth)
+	if err != nil {
+		return engine.Tensor{}, err
+	}
+	if err := g.device.UploadF32(ctx, noise, values); err != nil {
+		return engine.Tensor{}, err
+	}
+	if err := g.device.UploadF32(ctx, pixels, vae.Normalize(g.settings.image.Pix)); err != nil {
+		return engine.Tensor{}, err
+	}
+	posterior, err := v.Encode(ctx, pixels, vae.EncodeOptions{})
+	if err != nil {
+		return engine.Tensor{}, err
+	}
+	defer posterior.Free()
+	posterior.Sample(g.device.Compute(), first, noise, g.nets.vaeConfig.ScalingFactor)
+	return first, g.device.Compute().Finish(ctx)
+}
+
+// denoise draws the noise and integrates it, returning the clean latents, F32 [T, H, W, C].
+func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Tensor) (engine.Tensor, error) {
+	s, geometry := g.settings, g.settings.Geometry
+	channels := g.ckpt.Config.Model.DiT.InVisualDim
+	latents := g.arena.Alloc("latents", engine.F32, geometry.LatentFrames, geometry.LatentHeight, geometry.LatentWidth, channels)
+	if err := g.arena.Err(); err != nil {
+		return engine.Tensor{}, err
+	}
+	noise, err := latentNoise(s.Seed, int(latents.Elems()))
+	if err != nil {
+		return engine.Tensor{}, err
+	}
+	if err := g.device.UploadF32(ctx, latents, noise); err != nil {
+		return engine.Tensor{}, err
+	}
+	size := dit.Size{Frames: geometry.LatentFrames, Height: geometry.LatentHeight, Width: geometry.LatentWidth, RopeScale: RopeScale(g.ckpt.Config)}
+	pass, err := g.dit.NewPass(ctx, size, prompts)
+	if err != nil {
+		return engine.Tensor{}, adviseBlocks(err, g.opts)
+	}
+	defer pass.Close()
+	options := DenoiseOptions{Steps: s.Steps, SchedulerScale: s.SchedulerScale, Guidance: s.Guidance, FirstFrame: first}
+	if s.MagCache {
+		if options.MagCache, err = NewMagCache(g.ckpt.Config.MagRatios, s.Steps, Guided(s.Guidance)); err != nil {
+			return engine.Tensor{}, err
+		}
+	}
+	options.OnStep = func(step Step) error {
+		g.stats.Skipped += step.Skipped
+		g.report(StageDenoise, step.Index+1, step.Count)
+		return nil
+	}
+	g.report(StageDenoise, 0, s.Steps)
+	err = Denoise(ctx, g.device, pass, g.dit, latents, options)
+	counters, plan := g.dit.Counters()
+	g.stats.Swap, g.stats.SwapPlan = counters, plan.String()
+	return latents, err
+}
+
+// decode turns latents into frames. Larger tiles give better pictures, so the transformer makes room for them.
+func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) {
+	if g.opts.Offload {
+		if err := g.freeTransformer(); err != nil {
+			return nil, err
+		}
+	}
+	tiling, err := g.decodeTiling()
+	if err != nil {
+		return nil, err
+	}
+	v, err := vae.New(g.device, load.FromCheckpoint(g.nets.vae), g.nets.vaeConfig, g.opts.Precision)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	if err := v.LoadDecoder(ctx); err != nil {
+		return nil, err
+	}
+	geometry := g.settings.Geometry
+	clip := &Clip{Frames: geometry.Frames, Height: g.settings.Size.Height, Width: g.settings.Size.Width, Pix: make([]uint8, 3*geometry.Frames*g.settings.Size.Height*g.settings.Size.Width)}
+	options := vae.DecodeOptions{Tiling: tiling, Gain: float32(1 / g.nets.vaeConfig.ScalingFactor), Progress: func(done, total int) { g.report(StageDecode, done, total) }}
+	frame := 3 * clip.Height * clip.Width
+	err = v.Decode(ctx, latents, options, func(f vae.Frames) error {
+		if f.Height != clip.Height || f.Width != clip.Width || (f.First+f.Count)*frame > len(clip.Pix) {
+			return fmt.Errorf("the decoder made frames %d to %d of %d×%d, the clip has %d of %d×%d", f.First, f.First+f.Count, f.Width, f.Height, clip.Frames, clip.Width, clip.Height)
+		}
+		copy(clip.Pix[f.First*frame:], f.RGB)
+		return nil
+	})
+	return clip, err
+}
+
+// decodeTiling chooses the largest tiles that the memory holds, without the transformer where it would be in the way.
+func (g *run) decodeTiling() (vae.Tiling, error) {
+	model := vae.Model{Config: g.nets.vaeConfig, Precision: g.opts.Precision, Stored: storedType(g.nets.vae), Limits: vae.LimitsOf(g.device.Caps(), g.opts.Precision)}
+	size := vae.Size{Frames: g.settings.Geometry.Frames, Height: g.settings.Size.Height, Width: g.settings.Size.Width}
+	whole, err := model.FitTiling(size, 1<<62)
+	if err != nil {
+		return whole, err
+	}
+	need, err := model.DecodeNeed(size, whole, false)
+	if err != nil {
+		return whole, err
+	}
+	budget, left := g.device.Mem.Budget(memory.Device)
+	if budget == 0 {
+		return whole, nil
+	}
+	if need.Bytes() > left && g.dit != nil {
+		if err := errors.Join(g.freeTransformer(), g.device.Settle()); err != nil {
+			return whole, err
+		}
+		_, left = g.device.Mem.Budget(memory.Device)
+	}
+	return model.FitTiling(size, left)
+}
+
+// storedType is the type of a checkpoint's matrices.
+func storedType(c *weights.Checkpoint) weights.DType {
+	for _, name := range c.Names() {
+		if t, ok := c.Tensor(name); ok && len(t.Shape) > 1 {
+			return t.DType
+		}
+	}
+	return weights.F16
+}
