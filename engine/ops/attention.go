@@ -47,8 +47,11 @@ type AttentionArgs struct {
 	Scratch engine.Tensor
 }
 
+// attentionPeaks is how many words of scratch a head gets: the largest magnitude is looked for by so many workgroups.
+const attentionPeaks = 32
+
 // AttentionScratch returns the words of AttentionArgs.Scratch that the half variant needs.
-func AttentionScratch(heads, kvHeads int) int { return heads + 2*kvHeads }
+func AttentionScratch(heads, kvHeads int) int { return attentionPeaks * (heads + 2*kvHeads) }
 
 // Attention records out = softmax(scale·q·kᵀ)·v per head over the visible keys, with scores, softmax and sums in fp32
 // (online softmax: Dao et al., FlashAttention, arXiv 2205.14135). A query that sees no key gives zeros.
@@ -79,7 +82,7 @@ func (a AttentionArgs) record(s *engine.Stream, z attentionSizes, tile attention
 		return
 	}
 	if a.Half {
-		a.magnitudes(s, z)
+		a.magnitudes(s)
 	}
 	shader := shaders.Attention
 	if a.Half {
@@ -213,18 +216,16 @@ func (a AttentionArgs) part(z attentionSizes, c attentionCut, caps engine.Caps) 
 }
 
 // magnitudes records the largest magnitudes per head of q, k and v into the scratch words.
-func (a AttentionArgs) magnitudes(s *engine.Stream, z attentionSizes) {
-	const chunk = 16384
+func (a AttentionArgs) magnitudes(s *engine.Stream) {
 	caps := s.Device().Caps()
-	s.Fill(a.Scratch, 0)
 	slot := 0
 	for _, x := range []engine.Tensor{a.Q, a.K, a.V} {
 		heads := x.Dim(0)
 		count := x.Elems() / int64(heads)
 		// As many heads as fit a binding, or, where not even one does, a head in pieces.
-		fit := bindRoom(caps) / x.DType.Size()
+		fit := bindRoom(caps) / x.DType.Size() / 4 * 4
 		step := int(max(1, min(fit/count, int64(caps.MaxGroups[1]))))
-		piece := min(count, fit/chunk*chunk, int64(caps.MaxGroups[0])*chunk)
+		piece := min(count, fit)
 		for h := 0; h < heads; h += step {
 			n := min(step, heads-h)
 			for at := int64(0); at < count; at += piece {
@@ -232,11 +233,13 @@ func (a AttentionArgs) magnitudes(s *engine.Stream, z attentionSizes) {
 				first := int64(h)*count + at
 				view, base := between(caps, x, first, first+int64(n-1)*count+part)
 				push := shaders.AttentionAbsmaxPush{Base: base, Stride: uint32(count), Count: uint32(part), Slot: uint32(slot + h)}
+				if at > 0 {
+					push.More = 1
+				}
 				s.Dispatch(engine.Call{
-					Shader: shaders.AttentionAbsmax, Spec: shaders.AttentionAbsmaxSpec{XType: uint32(x.DType), Span: chunk}.Values(),
+					Shader: shaders.AttentionAbsmax, Spec: shaders.AttentionAbsmaxSpec{XType: uint32(x.DType)}.Values(),
 					Push: push.Append(nil), Bind: []engine.Tensor{view, a.Scratch}, Label: "attention magnitudes",
-					Groups: [3]uint32{uint32((part + chunk - 1) / chunk), uint32(n), 1},
-					Cost:   float64(n) * float64(part),
+					Groups: [3]uint32{attentionPeaks, uint32(n), 1}, Cost: float64(n) * float64(part),
 				})
 			}
 		}

@@ -16,7 +16,8 @@ type attentionCase struct {
 	args    AttentionArgs
 	ref     ref.Attention
 	guarded engine.Tensor // Out with attentionGuard elements before and after it
-	outF32  []float32     // what the guarded tensor held before
+	before  []float64     // what the guarded tensor held
+	size    float64       // standard deviation of q and k
 }
 
 const attentionGuard = 256 // elements
@@ -78,17 +79,13 @@ func newAttentionCase(t testing.TB, a *engine.Arena, d *engine.Device, rng *rand
 	if s.size == 0 {
 		s.size = 1
 	}
-	c := &attentionCase{ref: ref.Attention{Heads: s.heads, KVHeads: s.kvHeads, Tq: s.tq, Tk: s.tk, Dim: s.dim}}
+	c := &attentionCase{size: s.size, ref: ref.Attention{Heads: s.heads, KVHeads: s.kvHeads, Tq: s.tq, Tk: s.tk, Dim: s.dim}}
 	c.args.Q, c.ref.Q = attentionInput(t, a, d, rng, s.q, s.size, s.heads, s.tq, s.dim)
 	c.args.K, c.ref.K = attentionInput(t, a, d, rng, s.k, s.size, s.kvHeads, s.tk, s.dim)
 	c.args.V, c.ref.V = attentionInput(t, a, d, rng, s.v, 1, s.kvHeads, s.tk, s.dim)
 	c.ref.Scale = 1 / math.Sqrt(float64(s.dim))
 	elems := s.tq * s.outHeads * s.dim
-	var before []float64
-	c.guarded, before = attentionInput(t, a, d, rng, s.out, 1, elems+2*attentionGuard)
-	for _, v := range before {
-		c.outF32 = append(c.outF32, float32(v))
-	}
+	c.guarded, c.before = attentionInput(t, a, d, rng, s.out, 1, elems+2*attentionGuard)
 	c.args.Out = c.guarded.View(attentionGuard, s.tq, s.outHeads, s.dim)
 	c.args.OutHead = s.outHead
 	c.args.Scratch = attentionWords(t, a, d, make([]uint32, AttentionScratch(s.heads, s.kvHeads)), AttentionScratch(s.heads, s.kvHeads))
@@ -150,8 +147,8 @@ func (c *attentionCase) check(t *testing.T, d *engine.Device) {
 			head = at/c.ref.Dim%heads - c.args.OutHead
 		}
 		if at < 0 || at >= int(c.args.Out.Elems()) || head < 0 || head >= c.ref.Heads {
-			if float32(v) != c.outF32[e] {
-				t.Fatalf("element %d outside of the result became %v, was %v", at, v, c.outF32[e])
+			if v != c.before[e] {
+				t.Fatalf("element %d outside of the result became %v, was %v", at, v, c.before[e])
 			}
 			continue
 		}
@@ -165,7 +162,7 @@ func (c *attentionCase) check(t *testing.T, d *engine.Device) {
 	}
 	limit := 2e-6 + roundOut
 	if c.args.Half {
-		limit += 1.5e-3
+		limit += 1e-3 + 1e-4*c.size*c.size // the standard deviation of the scores is size²
 	}
 	if l2 := math.Sqrt(diff / max(norm, 1e-30)); !(l2 <= limit) {
 		t.Fatalf("relative L2 error %.3g, limit %.3g", l2, limit)
@@ -314,9 +311,6 @@ func TestAttentionOnSmallestDevice(t *testing.T) {
 					if !ok {
 						t.Fatal("no tile fits 16 KiB and 128 invocations")
 					}
-					if half {
-						c.args.magnitudes(d.Compute(), c.args.check())
-					}
 					c.args.record(d.Compute(), c.args.check(), tile)
 					c.check(t, d)
 				})
@@ -336,8 +330,8 @@ func TestAttentionIsTheSameForEveryCut(t *testing.T) {
 	shapes := map[string]attentionShape{
 		"full":   {heads: 4, kvHeads: 4, tq: 300, tk: 200, dim: 32},
 		"causal": {heads: 6, kvHeads: 2, tq: 200, tk: 200, dim: 32, out: engine.BF16},
-		"frames": {heads: 3, kvHeads: 3, tq: 210, tk: 210, dim: 36, q: engine.BF16, out: engine.F16},
-		"ranges": {heads: 1, kvHeads: 1, tq: 150, tk: 40, dim: 132},
+		"frames": {heads: 3, kvHeads: 3, tq: 310, tk: 310, dim: 36, q: engine.BF16},
+		"ranges": {heads: 2, kvHeads: 2, tq: 150, tk: 40, dim: 132},
 		"blocks": {heads: 5, kvHeads: 5, tq: 256, tk: 256, dim: 16, k: engine.BF16},
 	}
 	run := func(t *testing.T, d *engine.Device, mode string, half bool) []float64 {
@@ -349,7 +343,7 @@ func TestAttentionIsTheSameForEveryCut(t *testing.T) {
 		c.args.Half = half
 		before := d.Compute().Counters().Dispatches
 		Attention(d.Compute(), c.args)
-		if n := d.Compute().Counters().Dispatches - before; d != whole && n < 4 {
+		if n := d.Compute().Counters().Dispatches - before; d != whole && n < 3 {
 			t.Fatalf("only %d dispatches: nothing was cut", n)
 		}
 		if d != whole {
