@@ -1,0 +1,235 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/vkandinsky/vkandinsky/configs"
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/memory"
+	"github.com/vkandinsky/vkandinsky/models/dit"
+	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/swap"
+)
+
+// Options say what to measure.
+type Options struct {
+	Config    *configs.Config
+	Geometry  configs.Geometry
+	Weights   load.Reader // load.Synthetic, or a checkpoint's
+	Precision load.Precision
+	Swap      dit.SwapOptions // of the visual blocks
+	Guided    bool            // two branches per pass
+	Passes    int             // at least 1
+	// Progress, if set, is told when the weights are loaded (0) and after each pass.
+	Progress func(done, total int)
+}
+
+// Report is what was measured. Times are in nanoseconds, sizes in bytes.
+type Report struct {
+	Device        string        `json:"device"`
+	Driver        string        `json:"driver"`
+	Kernels       string        `json:"kernels"`
+	Config        string        `json:"config"`
+	Precision     string        `json:"precision"`
+	Size          configs.Size  `json:"size"`
+	Seconds       int           `json:"seconds"`
+	Tokens        int           `json:"tokens"`
+	TextTokens    int           `json:"text_tokens"`
+	Branches      int           `json:"branches"`
+	Plan          swap.Plan     `json:"plan"`
+	PlanText      string        `json:"plan_text"`
+	HostTier      swap.HostTier `json:"host_tier"`
+	BlockBytes    int64         `json:"block_bytes"`
+	LoadTime      time.Duration `json:"load_ns"`
+	Work          Work          `json:"work_of_a_branch"`
+	SparseCounted bool          `json:"attention_counted_as_full"` // the model attends sparsely: the rate is of full attention's work
+
+	Passes []Pass `json:"passes"`
+
+	PeakDevice   int64         `json:"peak_device_bytes"`
+	PeakPinned   int64         `json:"peak_pinned_bytes"`
+	BytesPerPass int64         `json:"bytes_per_pass"` // over the bus
+	CopyRate     float64       `json:"copy_bytes_per_second"`
+	Swap         swap.Counters `json:"swap"`
+	Timing       swap.Timing   `json:"timing"`
+}
+
+// Pass is one forward pass.
+type Pass struct {
+	Time       time.Duration `json:"ns"`
+	DeviceTime time.Duration `json:"device_ns"` // from the first kernel's start to the last one's end; 0 without timings
+	RecordTime time.Duration `json:"record_ns"` // host time spent recording and submitting
+	TFLOPS     float64       `json:"tflops"`    // operations of all branches in the pass's time, in 10¹² a second
+	Dispatches int64         `json:"dispatches"`
+	Barriers   int64         `json:"barriers"`
+	Submits    int64         `json:"submits"`
+	Kernels    []Kernel      `json:"kernels"` // most time first
+}
+
+// Run loads the transformer and measures passes. Nothing stays allocated.
+func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error) {
+	if o.Passes < 1 {
+		return nil, fmt.Errorf("%d passes: at least 1 is needed", o.Passes)
+	}
+	r := newReport(d, o)
+	d.Mem.ResetPeak()
+	start := time.Now()
+	m, err := dit.New(ctx, d, o.Weights, kandinsky5.DiTConfig(o.Config), dit.Options{Precision: o.Precision, Visual: o.Swap})
+	if err != nil {
+		return nil, err
+	}
+	r.LoadTime = time.Since(start)
+	o.progress(0)
+	err = r.passes(ctx, d, m, o)
+	r.Swap, r.Plan = m.Counters()
+	// The loader owns the transfer stream until the model is closed; the spans are taken after that.
+	if err := errors.Join(err, m.Close()); err != nil {
+		return nil, err
+	}
+	if err := d.Transfer().Finish(ctx); err != nil {
+		return nil, err
+	}
+	r.finish(d, d.Transfer().TakeSpans())
+	return r.Report, nil
+}
+
+func (o Options) progress(done int) {
+	if o.Progress != nil {
+		o.Progress(done, o.Passes)
+	}
+}
+
+func (o Options) branches() int {
+	if o.Guided {
+		return 2
+	}
+	return 1
+}
+
+// measured is a report with what is needed until it is finished.
+type measured struct {
+	*Report
+	compute []engine.Span // of all passes
+}
+
+func newReport(d *engine.Device, o Options) *measured {
+	info := d.Summary.Physical.Info
+	text := o.Config.Model.Qwen.MaxLength
+	tier := o.Swap.Tier
+	if tier == "" {
+		tier = swap.Pinned
+	}
+	return &measured{Report: &Report{
+		Device: info.Name, Driver: info.Driver + " " + info.DriverInfo, Kernels: d.Caps().Tier.String(), Config: o.Config.Name,
+		Precision: o.Precision.String(), Size: o.Geometry.Size, Seconds: o.Geometry.Seconds, Tokens: o.Geometry.Tokens,
+		TextTokens: text, Branches: o.branches(), HostTier: tier, Work: WorkOf(&o.Config.Model.DiT, o.Geometry.Tokens, text),
+		SparseCounted: o.Config.Model.Attention.Nabla,
+	}}
+}
+
+// passes makes a pass ready and runs it.
+func (r *measured) passes(ctx context.Context, d *engine.Device, m *dit.Model, o Options) error {
+	a := d.NewArena("bench inputs")
+	defer a.Release()
+	rng := rand.New(rand.NewPCG(1, 2))
+	var prompts []dit.Prompt
+	for range o.branches() {
+		p, err := randomPrompt(ctx, d, a, o.Config, rng)
+		if err != nil {
+			return err
+		}
+		prompts = append(prompts, p)
+	}
+	g := o.Geometry
+	latents := a.Alloc("latents", engine.F32, g.LatentFrames, g.LatentHeight, g.LatentWidth, o.Config.Model.DiT.InVisualDim)
+	if err := a.Err(); err != nil {
+		return err
+	}
+	if err := d.UploadF32(ctx, latents, normal(rng, int(latents.Elems()))); err != nil {
+		return err
+	}
+	size := dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth, RopeScale: kandinsky5.RopeScale(o.Config)}
+	pass, err := m.NewPass(ctx, size, prompts)
+	if err != nil {
+		return err
+	}
+	d.Compute().TakeSpans()
+	for n := range o.Passes {
+		if err := r.pass(ctx, d, pass, dit.Input{Latents: latents, MaskFrames: 1, Time: 1000 * (1 - float32(n)/float32(o.Passes))}); err != nil {
+			return errors.Join(fmt.Errorf("pass %d of %d: %w", n+1, o.Passes, err), pass.Close())
+		}
+		o.progress(n + 1)
+	}
+	return pass.Close()
+}
+
+func (r *measured) pass(ctx context.Context, d *engine.Device, pass *dit.Pass, in dit.Input) error {
+	s := d.Compute()
+	before := s.Counters()
+	start := time.Now()
+	if _, err := pass.Evaluate(ctx, in, nil); err != nil {
+		return err
+	}
+	if err := s.Finish(ctx); err != nil {
+		return err
+	}
+	took := time.Since(start)
+	after := s.Counters()
+	spans := s.TakeSpans()
+	r.compute = append(r.compute, spans...)
+	kernels, device := byKernel(spans)
+	r.Passes = append(r.Passes, Pass{
+		Time: took, DeviceTime: device, RecordTime: after.RecordTime - before.RecordTime,
+		TFLOPS:     float64(r.Branches) * r.Work.Total() / took.Seconds() / 1e12,
+		Dispatches: after.Dispatches - before.Dispatches, Barriers: after.Barriers - before.Barriers, Submits: after.Submits - before.Submits,
+		Kernels: kernels,
+	})
+	return nil
+}
+
+// finish works out what needs the whole run.
+func (r *measured) finish(d *engine.Device, transfer []engine.Span) {
+	r.PeakDevice = d.Mem.Peak(memory.Device)
+	r.PeakPinned = d.Mem.Peak(memory.Upload) + d.Mem.Peak(memory.Readback)
+	r.PlanText = r.Plan.String()
+	r.BlockBytes = r.blockBytes()
+	r.BytesPerPass = int64(r.Plan.LoadsPerPass()) * r.BlockBytes
+	r.Timing = swap.Stalls(r.compute, transfer)
+	if r.Timing.Copying > 0 {
+		r.CopyRate = float64(int64(r.Timing.Copies)*r.BlockBytes) / r.Timing.Copying.Seconds()
+	}
+}
+
+// blockBytes is the size of a block: every one that crossed the bus has it, residents and loads alike.
+func (r *measured) blockBytes() int64 {
+	residents := int64(r.Plan.Blocks - len(r.Plan.Streamed))
+	if n := residents + r.Swap.Loads; n > 0 {
+		return r.Swap.Bytes / n
+	}
+	return 0
+}
+
+// randomPrompt makes an encoded prompt of the full length.
+func randomPrompt(ctx context.Context, d *engine.Device, a *engine.Arena, c *configs.Config, rng *rand.Rand) (dit.Prompt, error) {
+	p := dit.Prompt{
+		Text:   a.Alloc("text", engine.F32, c.Model.Qwen.MaxLength, c.Model.DiT.InTextDim),
+		Pooled: normal(rng, c.Model.DiT.InTextDim2),
+	}
+	if err := a.Err(); err != nil {
+		return p, err
+	}
+	return p, d.UploadF32(ctx, p.Text, normal(rng, int(p.Text.Elems())))
+}
+
+func normal(rng *rand.Rand, n int) []float32 {
+	out := make([]float32, n)
+	for k := range out {
+		out[k] = float32(rng.NormFloat64())
+	}
+	return out
+}
