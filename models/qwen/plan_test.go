@@ -25,8 +25,9 @@ func TestPlanIsThePeak(t *testing.T) {
 	few.Text.NumHiddenLayers = 3
 	// A vision tower whose picture, and not the decoder, makes the peak.
 	wide := few
-	wide.Vision.HiddenSize, wide.Vision.IntermediateSize, wide.Vision.NumHeads = 640, 8192, 8
-	pads := make([]int32, 32)
+	wide.Vision.HiddenSize, wide.Vision.IntermediateSize, wide.Vision.NumHeads, wide.Vision.Depth = 640, 8192, 8, 2
+	wide.Vision.FullAttBlockIndexes = []int{1}
+	pads := make([]int32, 8)
 	for k := range pads {
 		pads[k] = int32(config.ImageTokenID)
 	}
@@ -36,8 +37,8 @@ func TestPlanIsThePeak(t *testing.T) {
 		opts   Options
 		run    func(t *testing.T, m *Model)
 	}{
-		{"two prompts, streamed", config, Options{LayersInMemory: 3, Room: Work{Tokens: []int{10, 30}}}, func(t *testing.T, m *Model) {
-			states, err := m.HiddenBatch(t.Context(), [][]int32{make([]int32, 10), make([]int32, 30)})
+		{"two prompts, streamed", config, Options{LayersInMemory: 3, Room: Work{Tokens: []int{4, 8}}}, func(t *testing.T, m *Model) {
+			states, err := m.HiddenBatch(t.Context(), [][]int32{make([]int32, 4), make([]int32, 8)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -45,18 +46,19 @@ func TestPlanIsThePeak(t *testing.T) {
 				take(t, m.device, x)
 			}
 		}},
-		{"a continued text", few, Options{LayersInMemory: 2, Room: Work{Tokens: []int{12}, NewTokens: 2}}, func(t *testing.T, m *Model) {
-			if _, err := m.Generate(t.Context(), Prompt{IDs: make([]int32, 12)}, GenerateOptions{Max: 2}); err != nil {
+		{"a text with room to be continued at length", few, Options{LayersInMemory: 2, Room: Work{Tokens: []int{7}, NewTokens: 40_000}}, func(t *testing.T, m *Model) {
+			end := func([]float32, []int32) (int32, error) { return 5, nil }
+			if _, err := m.Generate(t.Context(), Prompt{IDs: make([]int32, 7)}, GenerateOptions{Max: 40_000, Stop: []int32{5}, Choose: end}); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		{"lm_head kept", few, Options{LayersInMemory: 1, KeepHead: true, Room: Work{Tokens: []int{12}, NewTokens: 2}}, func(t *testing.T, m *Model) {
-			if _, err := m.Generate(t.Context(), Prompt{IDs: make([]int32, 12)}, GenerateOptions{Max: 2}); err != nil {
+		{"lm_head kept", few, Options{LayersInMemory: 1, KeepHead: true, Room: Work{Tokens: []int{7}, NewTokens: 2}}, func(t *testing.T, m *Model) {
+			if _, err := m.Generate(t.Context(), Prompt{IDs: make([]int32, 7)}, GenerateOptions{Max: 2}); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		{"a picture", wide, Options{LayersInMemory: 1, Room: Work{Tokens: []int{32}, Patches: 128}}, func(t *testing.T, m *Model) {
-			picture := Image{Rows: 8, Cols: 16, Patches: make([]float32, 128*patchElements(config.Vision))}
+		{"a picture", wide, Options{LayersInMemory: 1, Room: Work{Tokens: []int{8}, Patches: 32}}, func(t *testing.T, m *Model) {
+			picture := Image{Rows: 4, Cols: 8, Patches: make([]float32, 32*patchElements(config.Vision))}
 			states, err := m.Encode(t.Context(), []Prompt{{IDs: pads, Images: []Image{picture}}})
 			if err != nil {
 				t.Fatal(err)

@@ -18,12 +18,12 @@ func TestPublishedSizes(t *testing.T) {
 	config.ImageTokenID = 999
 	config.Vision.Depth, config.Vision.FullAttBlockIndexes = 2, []int{1}
 	rng := rand.New(rand.NewPCG(5, 6))
-	picture := Image{Rows: 4, Cols: 10, Patches: make([]float32, 40*patchElements(config.Vision))}
+	picture := Image{Rows: 4, Cols: 6, Patches: make([]float32, 24*patchElements(config.Vision))}
 	for k := range picture.Patches {
 		picture.Patches[k] = float32(rng.NormFloat64())
 	}
-	p := Prompt{Images: []Image{picture}, IDs: []int32{1, 998}}
-	for range 10 {
+	p := Prompt{Images: []Image{picture}, IDs: []int32{998}}
+	for range 6 {
 		p.IDs = append(p.IDs, int32(config.ImageTokenID))
 	}
 	p.IDs = append(p.IDs, 77)
@@ -38,7 +38,7 @@ func TestPublishedSizes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if logits[k], err = m.Logits(t.Context(), hidden[0], []int{12}); err != nil {
+		if logits[k], err = m.Logits(t.Context(), hidden[0], []int{7}); err != nil {
 			t.Fatal(err)
 		}
 		states[k] = take(t, d, hidden[0])
