@@ -57,9 +57,14 @@ func (a Conv3DArgs) withDefaults() Conv3DArgs {
 func Conv3D(s *engine.Stream, a Conv3DArgs) {
 	a = a.withDefaults()
 	a.check()
+	a.record(s, [3]engine.Tensor{})
+}
+
+// record cuts and dispatches checked arguments.
+func (a Conv3DArgs) record(s *engine.Stream, picked [3]engine.Tensor) {
 	caps := s.Device().Caps()
 	c := conv{Conv3DArgs: a, in: [3]int(a.X.Shape), channels: a.X.Dim(3), kernel: [3]int(a.W.Shape[1:4]),
-		out: [3]int(a.Y.Shape), cols: a.W.Dim(0)}
+		out: [3]int(a.Y.Shape[:3]), picked: picked, cols: a.W.Dim(0)}
 	c.plan(caps)
 	for frame := range c.out[0] {
 		for row := 0; row < c.out[1]; row += c.rowStep {
@@ -101,6 +106,7 @@ func (a Conv3DArgs) check() {
 type conv struct {
 	Conv3DArgs
 	in, out, kernel [3]int
+	picked          [3]engine.Tensor // the frame that each tap reads, where the caller chose them (Conv3DFrame)
 	channels, cols  int
 	rowStep         int // output rows of pixels in a dispatch
 	tile            gemmTile
@@ -146,6 +152,12 @@ func (c *conv) bindSource(caps engine.Caps, frame, lo, hi int) (x [3]engine.Tens
 	row := int64(c.in[2] * c.channels)
 	perFrame := int64(c.in[1]) * row
 	rows := int64(hi-lo) * row
+	if !c.picked[0].IsZero() {
+		for tap := range c.kernel[0] {
+			x[tap], base[tap] = alignedView(caps, c.picked[tap], int64(lo)*row, rows)
+		}
+		return x, base, c.kernel[0] > 1
+	}
 	first, last := c.sourceFrame(frame, 0), c.sourceFrame(frame, c.kernel[0]-1)
 	span := int64(last-first)*perFrame + rows
 	if (span*c.X.DType.Size())+2*caps.StorageAlign <= caps.MaxStorageRange {
