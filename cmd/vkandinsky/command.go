@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// command is one subcommand. It is made anew for every run, so that flags keep nothing from an earlier one.
+type command struct {
+	name     string
+	args     string // what may follow the flags, for the usage line
+	summary  string // one line
+	about    string // a paragraph for --help
+	examples []string
+	flags    flags
+	run      func(ctx context.Context, c *console, args []string) error
+}
+
+// flags are a command's flags in groups, each with a title in the help.
+type flags struct{ groups []flagGroup }
+
+type flagGroup struct {
+	title string
+	set   *pflag.FlagSet
+}
+
+// group begins a group of flags.
+func (f *flags) group(title string) *pflag.FlagSet {
+	set := newFlagSet(title)
+	f.groups = append(f.groups, flagGroup{title, set})
+	return set
+}
+
+func newFlagSet(name string) *pflag.FlagSet {
+	set := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	set.SetNormalizeFunc(dashes)
+	set.SortFlags = false
+	set.SetOutput(io.Discard)
+	return set
+}
+
+// dashes lets upstream's flags be written as they are there: --video_duration is --video-duration.
+func dashes(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
+}
+
+// parse reads a command line into the flags' variables and returns what is left of it.
+func (f *flags) parse(name string, args []string) ([]string, error) {
+	all := newFlagSet(name)
+	for _, g := range f.groups {
+		all.AddFlagSet(g.set)
+	}
+	if err := all.Parse(args); err != nil {
+		return nil, err
+	}
+	return all.Args(), nil
+}
+
+// changed says whether the command line gave a flag.
+func (f *flags) changed(name string) bool {
+	for _, g := range f.groups {
+		if flag := g.set.Lookup(name); flag != nil {
+			return flag.Changed
+		}
+	}
+	return false
+}
+
+// commands lists the subcommands in the order of the help.
+func commands() []*command {
+	return []*command{
+		generateCommand(), verifyCommand(), benchCommand(), devicesCommand(), inspectCommand(), synthCommand(), versionCommand(),
+	}
+}
+
+func findCommand(name string) *command {
+	for _, c := range commands() {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// execute parses a command's flags and runs it.
+func execute(ctx context.Context, cmd *command, args []string, c *console) error {
+	rest, err := cmd.flags.parse(cmd.name, args)
+	if errors.Is(err, pflag.ErrHelp) {
+		return printHelp(c.out, cmd)
+	}
+	if err != nil {
+		return badInput(fmt.Errorf("%s: %w (vkandinsky %s --help lists the flags)", cmd.name, err, cmd.name))
+	}
+	return cmd.run(ctx, c, rest)
+}
+
+// noArguments refuses words that are no flags.
+func noArguments(args []string) error {
+	if len(args) > 0 {
+		return badInput(fmt.Errorf("unexpected argument %q: flags begin with -- and values with blanks need quotes", args[0]))
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+)
+
+// deviceFlags choose and limit the device.
+type deviceFlags struct {
+	device, kernels, cacheDir, fault string
+	vram, ram                        byteSize
+	validate                         bool
+}
+
+func (d *deviceFlags) register(f *pflag.FlagSet) {
+	f.StringVar(&d.device, "device", "", "`NUMBER` or part of the name as vkandinsky devices lists it; the best one by default")
+	f.Var(&d.vram, "vram-budget", "device memory that is never exceeded, such as 24GiB; what the driver says is free by default")
+	f.Var(&d.ram, "ram-budget", "pinned host memory that is never exceeded; half of the machine's or less by default")
+	f.StringVar(&d.kernels, "kernels", "auto", "kernel `TIER`: auto, base (fp32 arithmetic, runs anywhere) or fp16")
+	f.BoolVar(&d.validate, "validate", false, "run under the Vulkan validation layer; any message makes the command fail")
+	f.StringVar(&d.cacheDir, "cache-dir", defaultCacheDir(), "`FOLDER` where compiled kernels are kept; empty: nowhere")
+	f.StringVar(&d.fault, "fault", "", "fail a driver call on purpose: alloc=N, submit=N")
+	_ = f.MarkHidden("fault") // known: registered in the line above
+}
+
+// defaultCacheDir is empty where the system has no folder for caches.
+func defaultCacheDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "vkandinsky")
+}
+
+// options checks the flags.
+func (d *deviceFlags) options(log *slog.Logger) (engine.Options, error) {
+	o := engine.Options{
+		Device: d.device, Validate: d.validate, DeviceBudget: int64(d.vram), HostBudget: int64(d.ram), CacheDir: d.cacheDir, Log: log,
+	}
+	var err error
+	if o.Tier, err = engine.ParseTier(d.kernels); err != nil {
+		return o, badInput(err)
+	}
+	o.Faults, err = parseFaults(d.fault)
+	return o, badInput(err)
+}
+
+// parseFaults reads "alloc=N,submit=N".
+func parseFaults(s string) (*engine.Faults, error) {
+	if s == "" {
+		return nil, nil
+	}
+	faults := &engine.Faults{}
+	for _, part := range strings.Split(s, ",") {
+		kind, number, _ := strings.Cut(part, "=")
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("--fault %q: write alloc=N or submit=N with N from 1", part)
+		}
+		switch kind {
+		case "alloc":
+			faults.AllocateAt = n
+		case "submit":
+			faults.SubmitAt = n
+		default:
+			return nil, fmt.Errorf("--fault %q: write alloc=N or submit=N", part)
+		}
+	}
+	return faults, nil
+}
+
+// withDevice opens a device, works with it and closes it. Leaks and, under the validation layer, messages are errors.
+func withDevice(ctx context.Context, o engine.Options, work func(d *engine.Device) error) (err error) {
+	d, err := engine.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := d.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	if err := work(d); err != nil {
+		return err
+	}
+	return validationError(d)
+}
+
+// validationError sums up what the validation layer said.
+func validationError(d *engine.Device) error {
+	version, messages := d.Validation(0)
+	if len(messages) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the validation layer %s reported %d messages, the first: %s", version, len(messages), messages[0].Text)
+}

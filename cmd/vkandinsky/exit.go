@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/vkandinsky/vkandinsky/configs"
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/weights"
+)
+
+// Exit statuses besides 0.
+const (
+	exitFailed      = 1   // the run failed, or a check did not pass
+	exitBadInput    = 2   // a mistake of the user's: flags, files
+	exitBug         = 3   // a panic
+	exitInterrupted = 130 // 128 + SIGINT, as shells have it
+)
+
+// inputError is a mistake in what the user gave.
+type inputError struct{ error }
+
+func (e inputError) Unwrap() error { return e.error }
+
+// badInput marks an error as the user's; nil stays nil.
+func badInput(err error) error {
+	if err == nil {
+		return nil
+	}
+	return inputError{err}
+}
+
+// exitStatus says how the program ends after an error.
+func exitStatus(ctx context.Context, err error) int {
+	var input inputError
+	var config *configs.Error
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, &input), errors.As(err, &config), errors.Is(err, kandinsky5.ErrRequest), errors.Is(err, weights.ErrNotFinite),
+		errors.Is(err, engine.ErrNoDevice):
+		return exitBadInput
+	}
+	return exitFailed
+}

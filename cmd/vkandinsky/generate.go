@@ -1,0 +1,336 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/vkandinsky/vkandinsky/configs"
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/internal/media"
+	"github.com/vkandinsky/vkandinsky/internal/progress"
+	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+)
+
+// generateOptions are the flags of generate and, but for the output, of plan.
+type generateOptions struct {
+	model   modelFlags
+	request requestFlags
+	swap    swapFlags
+	hold    holdFlags
+	device  deviceFlags
+	output  outputFlags
+	log     logFlags
+}
+
+// requestFlags say what video is made, in upstream's names.
+type requestFlags struct {
+	prompt, image, negative string
+	size                    sizeFlags
+	steps, expand           int
+	guidance, scale         float64
+	seed                    uint64
+	magcache, quantizeQwen  bool
+	attention               string
+}
+
+// upstreamSeed is the seed of upstream's command line.
+const upstreamSeed = 1137
+
+func (r *requestFlags) register(f *pflag.FlagSet) {
+	f.StringVar(&r.prompt, "prompt", "", "what the video shows")
+	f.StringVar(&r.image, "image", "", "first frame: a PNG, JPEG or WebP `FILE` (image-to-video configurations)")
+	f.StringVar(&r.negative, "negative-prompt", configs.DefaultNegativePrompt, "what the video should not be like")
+	r.size.register(f)
+	f.IntVar(&r.steps, "sample-steps", 0, "sampling `STEPS` (default the configuration's)")
+	f.Float64Var(&r.guidance, "guidance-weight", 0, "`WEIGHT` of the prompt against the negative prompt; 1 halves the work (default the configuration's)")
+	f.Float64Var(&r.scale, "scheduler-scale", 5, "`SHIFT` of the steps towards noise")
+	f.Uint64Var(&r.seed, "seed", upstreamSeed, "`NUMBER` the noise follows from")
+	f.BoolVar(&r.magcache, "magcache", false, "skip forward passes that change little (MagCache)")
+	f.IntVar(&r.expand, "expand-prompt", 0, "1 to let the text encoder write the prompt out; not available yet")
+	f.BoolVar(&r.quantizeQwen, "qwen-quantization", false, "4-bit text encoder; not available yet")
+	f.StringVar(&r.attention, "attention-engine", "auto", "accepted for upstream's command lines: auto, sdpa, flash_attention_2 or flash_attention_3 all mean the kernels of this program")
+}
+
+// holdFlags say how networks are held besides the visual blocks.
+type holdFlags struct {
+	offload                bool
+	textBlocks, qwenLayers int
+}
+
+func (h *holdFlags) register(f *pflag.FlagSet) {
+	f.IntVar(&h.textBlocks, "text-blocks-in-memory", 0, "`BLOCKS` of the transformer's text part on the device at a time (default all)")
+	f.IntVar(&h.qwenLayers, "qwen-layers-in-memory", 0, "`LAYERS` of the text encoder on the device at a time (default all where they fit, else 2)")
+	f.BoolVar(&h.offload, "offload", false, "take each network from the device as soon as its stage is over")
+}
+
+// outputFlags say what is written.
+type outputFlags struct {
+	file, frames, sheet string
+	stats, json         bool
+}
+
+func (o *outputFlags) register(f *pflag.FlagSet) {
+	f.StringVarP(&o.file, "output-filename", "o", "", "`FILE`.mp4, .gif or .png (default vkandinsky_SEED.mp4, .png for one picture)")
+	f.StringVar(&o.frames, "frames-dir", "", "also write every frame as PNG into this `FOLDER`")
+	f.StringVar(&o.sheet, "contact-sheet", "", "also write `FILE`.png with frames side by side")
+	f.BoolVar(&o.stats, "stats", false, "print where time and memory went")
+	f.BoolVar(&o.json, "json", false, "print JSON (settings, statistics, files) instead of the file's path")
+}
+
+func generateCommand() *command {
+	cmd := &command{
+		name: "generate", summary: "make a video from a prompt, and a picture (the default)",
+		about: "Makes a video. The path of what was written is all that standard output gets. Ctrl-C ends the run and leaves no\n" +
+			"half-written file.",
+		examples: []string{
+			`vkandinsky --config configs/config_5s_i2v_pro_20b.yaml --prompt "The dragon breathes fire." --image dragon.jpg \`,
+			`    --video_duration 5 --enable_block_swap --blocks_in_memory 6 --offload`,
+			`vkandinsky --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --blocks-in-memory 2 --vram-budget 12GiB \`,
+			`    --image dragon.jpg --prompt "The dragon breathes fire." --contact-sheet dragon.png`,
+		},
+	}
+	var o generateOptions
+	o.model.register(cmd.flags.group("Model"))
+	o.request.register(cmd.flags.group("Video"))
+	f := cmd.flags.group("Memory")
+	o.swap.register(f)
+	o.hold.register(f)
+	o.device.register(cmd.flags.group("Device"))
+	f = cmd.flags.group("Output")
+	o.output.register(f)
+	o.log.register(f)
+	cmd.run = func(ctx context.Context, c *console, args []string) error {
+		if err := noArguments(args); err != nil {
+			return err
+		}
+		return o.run(ctx, c, cmd)
+	}
+	return cmd
+}
+
+// job is a checked command line: nothing in it can fail for a mistake that could have been seen before.
+type job struct {
+	checkpoint *kandinsky5.Checkpoint
+	request    kandinsky5.Request
+	settings   kandinsky5.Settings
+	options    kandinsky5.Options
+	engine     engine.Options
+}
+
+func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) error {
+	log, err := o.log.logger(c)
+	if err != nil {
+		return err
+	}
+	if err := o.output.check(&o.request); err != nil {
+		return err
+	}
+	j, err := o.check(&cmd.flags, log)
+	if err != nil {
+		return err
+	}
+	result, err := j.run(ctx, c, log, !o.log.quiet)
+	if err != nil {
+		return err
+	}
+	if err := o.output.write(ctx, result.Clip, log); err != nil {
+		return err
+	}
+	return o.output.report(c, j.settings, result.Stats)
+}
+
+// run generates on the device, showing progress if wanted.
+func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool) (result *kandinsky5.Result, err error) {
+	if show {
+		reporter, done := c.progress()
+		defer done()
+		j.request.Progress = showProgress(reporter)
+		defer func() {
+			if err == nil {
+				reporter.Done()
+			}
+		}()
+	}
+	err = withDevice(ctx, j.engine, func(d *engine.Device) (err error) {
+		log.Info("device", "name", d.Summary.Physical.Info.Name, "kernels", d.Caps().Tier)
+		result, err = j.generate(ctx, d)
+		return err
+	})
+	return result, err
+}
+
+// showProgress passes what the pipeline tells on to the terminal.
+func showProgress(r *progress.Reporter) func(kandinsky5.Progress) {
+	stage := kandinsky5.Stage("")
+	return func(p kandinsky5.Progress) {
+		r.Memory(p.DeviceBytes)
+		if p.Stage != stage {
+			stage = p.Stage
+			r.Stage(string(p.Stage), p.Total)
+		}
+		r.Total(p.Total)
+		r.Step(p.Done)
+	}
+}
+
+// generate makes a pipeline for the one request.
+func (j *job) generate(ctx context.Context, d *engine.Device) (*kandinsky5.Result, error) {
+	p, err := kandinsky5.New(ctx, d, j.checkpoint, j.options)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return nil, badInput(err) // nothing but the checkpoint has been looked at
+	}
+	result, err := p.Generate(ctx, j.request)
+	if closeErr := p.Close(); err == nil {
+		err = closeErr
+	}
+	return result, err
+}
+
+// check turns the flags into a job.
+func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
+	j := &job{}
+	if err := o.request.checkUpstream(log); err != nil {
+		return nil, err
+	}
+	var err error
+	if j.engine, err = o.device.options(log); err != nil {
+		return nil, err
+	}
+	config, err := o.model.config()
+	if err != nil {
+		return nil, err
+	}
+	if j.options, err = o.options(f, config, log); err != nil {
+		return nil, err
+	}
+	if j.request, err = o.request.request(f); err != nil {
+		return nil, err
+	}
+	if j.settings, err = kandinsky5.Resolve(config, j.request); err != nil {
+		return nil, badInput(err)
+	}
+	j.checkpoint, err = o.model.checkpoint(config)
+	return j, err
+}
+
+// options is how the pipeline holds its networks.
+func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Logger) (kandinsky5.Options, error) {
+	k := kandinsky5.Options{
+		StreamSlots: o.swap.stream, SwapPolicy: o.swap.policy(), HostTier: o.swap.tier(), TextBlocksInMemory: o.hold.textBlocks,
+		QwenLayersInMemory: o.hold.qwenLayers, Offload: o.hold.offload, HostMemory: int64(o.device.ram), Log: log,
+	}
+	var err error
+	if k.Precision, err = o.model.precision(); err != nil {
+		return k, err
+	}
+	if k.BlocksInMemory, err = o.swap.blocks(f, config); err != nil {
+		return k, err
+	}
+	if n := config.Model.DiT.NumTextBlocks; k.TextBlocksInMemory < 0 || k.TextBlocksInMemory > n {
+		return k, badInput(fmt.Errorf("--text-blocks-in-memory %d: the model has %d text blocks, use 1 to %d", k.TextBlocksInMemory, n, n))
+	}
+	if k.QwenLayersInMemory < 0 {
+		return k, badInput(fmt.Errorf("--qwen-layers-in-memory %d: use 1 or more", k.QwenLayersInMemory))
+	}
+	return k, nil
+}
+
+// checkUpstream refuses what this program cannot do yet, and says what it does instead of choosing an attention library.
+func (r *requestFlags) checkUpstream(log *slog.Logger) error {
+	switch {
+	case r.expand == 1:
+		return badInput(fmt.Errorf("--expand-prompt 1 is not available yet: write the prompt out yourself and use --expand-prompt 0"))
+	case r.expand != 0:
+		return badInput(fmt.Errorf("--expand-prompt %d: use 0", r.expand))
+	case r.quantizeQwen:
+		return badInput(fmt.Errorf("--qwen-quantization is not available yet: leave it out; --qwen-layers-in-memory 2 makes the text encoder take little device memory"))
+	}
+	switch r.attention {
+	case "auto", "sdpa":
+	case "flash_attention_2", "flash_attention_3":
+		log.Info("attention is computed by this program's own kernels", "asked for", r.attention)
+	case "sage":
+		return badInput(fmt.Errorf("--attention-engine sage computes with 8-bit numbers, which this program does not do: use auto"))
+	default:
+		return badInput(fmt.Errorf("--attention-engine %q: use auto, sdpa, flash_attention_2 or flash_attention_3", r.attention))
+	}
+	return nil
+}
+
+// request reads the picture and joins the flags. A value that was given must be possible even where its zero means a
+// default.
+func (r *requestFlags) request(f *flags) (kandinsky5.Request, error) {
+	q := kandinsky5.Request{
+		Prompt: r.prompt, NegativePrompt: &r.negative, Width: r.size.width, Height: r.size.height, Seconds: r.size.seconds, Steps: r.steps,
+		Guidance: r.guidance, SchedulerScale: r.scale, Seed: r.seed, MagCache: r.magcache,
+	}
+	switch {
+	case strings.TrimSpace(r.prompt) == "":
+		return q, badInput(fmt.Errorf("the prompt is empty: say with --prompt what the video shows"))
+	case f.changed("sample-steps") && r.steps < 1:
+		return q, badInput(fmt.Errorf("--sample-steps %d: use 1 or more", r.steps))
+	case f.changed("guidance-weight") && !(r.guidance > 0):
+		return q, badInput(fmt.Errorf("--guidance-weight %g: use a number above 0; 1 turns guidance off", r.guidance))
+	case !(r.scale > 0):
+		return q, badInput(fmt.Errorf("--scheduler-scale %g: use a number above 0", r.scale))
+	case f.changed("width") && r.size.width < 1 || f.changed("height") && r.size.height < 1:
+		return q, badInput(fmt.Errorf("size %d×%d: width and height are at least 16 pixels", r.size.width, r.size.height))
+	}
+	if r.image == "" {
+		return q, nil
+	}
+	var err error
+	q.Image, err = kandinsky5.LoadImage(r.image)
+	return q, badInput(err)
+}
+
+// check fills in the output's name and makes sure that everything can be written.
+func (o *outputFlags) check(r *requestFlags) error {
+	if o.file == "" {
+		extension := "mp4"
+		if r.size.seconds == 0 {
+			extension = "png"
+		}
+		o.file = fmt.Sprintf("vkandinsky_%d.%s", r.seed, extension)
+	}
+	if err := media.CheckOutput(o.file); err != nil {
+		return badInput(err)
+	}
+	if o.sheet != "" {
+		if !strings.EqualFold(filepath.Ext(o.sheet), ".png") {
+			return badInput(fmt.Errorf("--contact-sheet %s: the sheet is a .png", o.sheet))
+		}
+		if err := media.CheckOutput(o.sheet); err != nil {
+			return badInput(err)
+		}
+	}
+	if o.frames != "" {
+		return checkParent("frames-dir", o.frames)
+	}
+	return nil
+}
+
+// write writes the clip in all the forms asked for.
+func (o *outputFlags) write(ctx context.Context, clip *kandinsky5.Clip, log *slog.Logger) error {
+	if o.frames != "" {
+		if err := media.WriteFrames(ctx, o.frames, clip); err != nil {
+			return err
+		}
+	}
+	if o.sheet != "" {
+		if err := media.WriteContactSheet(ctx, o.sheet, clip, media.SheetOptions{}); err != nil {
+			return err
+		}
+	}
+	return media.WriteVideo(ctx, o.file, clip, configs.FramesPerSecond, media.VideoOptions{
+		Log: func(format string, args ...any) { log.Warn(fmt.Sprintf(format, args...)) },
+	})
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/verify"
+)
+
+// verifyOptions are the flags of verify.
+type verifyOptions struct {
+	device     deviceFlags
+	log        logFlags
+	precision  string
+	tokenizers string
+	blocks     int
+	json       bool
+}
+
+func verifyCommand() *command {
+	cmd := &command{
+		name: "verify", args: "[FILE…]", summary: "run golden cases on a device and judge the numbers",
+		about: "Runs golden cases (small networks with what the reference program computed for them) on a device and prints, per\n" +
+			"output, the relative error, its limit, and whether it passed. Without files it runs the cases inside the program.\n" +
+			"This tells whether a driver computes correctly. Exit status 1 when an output fails.",
+		examples: []string{
+			"vkandinsky verify",
+			"vkandinsky verify --device 1 --precision f32 --validate",
+			"vkandinsky verify --json golden/*.safetensors",
+		},
+	}
+	var o verifyOptions
+	f := cmd.flags.group("How to compute")
+	f.StringVar(&o.precision, "precision", "both", "mixed, f32 or both")
+	f.IntVar(&o.blocks, "blocks-in-memory", 0, "swap the transformers' blocks with so many `BLOCKS` on the device; results must not change")
+	f.StringVar(&o.tokenizers, "tokenizers", "", "`FOLDER` with the published vocabularies for a tokenizer case (default ../tokenizers beside it)")
+	o.device.register(cmd.flags.group("Device"))
+	f = cmd.flags.group("Output")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	o.log.register(f)
+	cmd.run = func(ctx context.Context, c *console, args []string) error { return o.run(ctx, c, args) }
+	return cmd
+}
+
+// judged is a result with the precision it was computed in.
+type judged struct {
+	Precision string `json:"precision"`
+	verify.Result
+}
+
+// verifyReport is what verify prints as JSON.
+type verifyReport struct {
+	Device   string   `json:"device"`
+	Driver   string   `json:"driver"`
+	Kernels  string   `json:"kernels"`
+	Passed   int      `json:"passed"`
+	Failed   int      `json:"failed"`
+	Messages []string `json:"validation_messages"`
+	Results  []judged `json:"results"`
+}
+
+func (o *verifyOptions) run(ctx context.Context, c *console, files []string) error {
+	log, err := o.log.logger(c)
+	if err != nil {
+		return err
+	}
+	engineOptions, err := o.device.options(log)
+	if err != nil {
+		return err
+	}
+	precisions, err := parsePrecisions(o.precision)
+	if err != nil {
+		return badInput(err)
+	}
+	if o.blocks < 0 {
+		return badInput(fmt.Errorf("--blocks-in-memory %d: use 1 or more", o.blocks))
+	}
+	cases, err := o.cases(files)
+	if err != nil {
+		return badInput(err)
+	}
+	report := verifyReport{Messages: []string{}}
+	d, err := engine.Open(ctx, engineOptions)
+	if err != nil {
+		return err
+	}
+	err = o.judge(ctx, c, d, cases, precisions, &report)
+	_, messages := d.Validation(0)
+	for _, m := range messages {
+		report.Messages = append(report.Messages, m.Text)
+	}
+	if closeErr := d.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	if o.json {
+		err = c.printJSON(report)
+	} else {
+		err = report.print(c.out)
+	}
+	if err != nil {
+		return err
+	}
+	return report.verdict()
+}
+
+// goldenCase runs one case.
+type goldenCase struct {
+	name string
+	run  func(ctx context.Context, d *engine.Device, o verify.Options) ([]verify.Result, error)
+}
+
+// cases are the files, or those in the program when there are none.
+func (o *verifyOptions) cases(files []string) ([]goldenCase, error) {
+	var out []goldenCase
+	for _, path := range files {
+		if err := verify.Check(path); err != nil {
+			return nil, err
+		}
+		out = append(out, goldenCase{filepath.Base(path), func(ctx context.Context, d *engine.Device, vo verify.Options) ([]verify.Result, error) {
+			return verify.File(ctx, d, path, vo)
+		}})
+	}
+	if len(files) > 0 {
+		return out, nil
+	}
+	embedded, err := verify.Embedded()
+	for _, e := range embedded {
+		out = append(out, goldenCase{e.Name, func(ctx context.Context, d *engine.Device, vo verify.Options) ([]verify.Result, error) {
+			return verify.Bytes(ctx, d, e.Name, e.Data, vo)
+		}})
+	}
+	return out, err
+}
+
+// judge runs every case in every precision.
+func (o *verifyOptions) judge(ctx context.Context, c *console, d *engine.Device, cases []goldenCase, precisions []load.Precision, report *verifyReport) error {
+	info := d.Summary.Physical.Info
+	report.Device, report.Driver, report.Kernels = info.Name, info.Driver+" "+info.DriverInfo, d.Caps().Tier.String()
+	if !o.log.quiet {
+		reporter, done := c.progress()
+		defer done()
+		reporter.Stage("golden cases", len(cases)*len(precisions))
+		defer reporter.Done()
+		defer func() { reporter.Step(len(cases) * len(precisions)) }()
+	}
+	for _, p := range precisions {
+		for _, g := range cases {
+			results, err := g.run(ctx, d, verify.Options{Precision: p, Tokenizers: o.tokenizers, BlocksInMemory: o.blocks})
+			if err != nil {
+				return err
+			}
+			for _, r := range results {
+				report.Results = append(report.Results, judged{p.String(), r})
+				if r.Pass {
+					report.Passed++
+				} else {
+					report.Failed++
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func parsePrecisions(s string) ([]load.Precision, error) {
+	if s == "both" {
+		return []load.Precision{load.Float32, load.Mixed}, nil
+	}
+	p, err := load.ParsePrecision(s)
+	if err != nil {
+		return nil, fmt.Errorf("--precision %q: use both, mixed or f32", s)
+	}
+	return []load.Precision{p}, nil
+}
+
+func (r *verifyReport) print(w io.Writer) error {
+	fmt.Fprintf(w, "%s, %s, kernels %s\n", r.Device, r.Driver, r.Kernels)
+	rows := []string{"precision\tcase\toutput\tmeasure\tvalue\tlimit\t"}
+	for _, j := range r.Results {
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", j.Precision, j.Case, j.Output, j.Metric, number(j.Value), number(j.Limit), passFail(j.Pass)))
+	}
+	if err := table(w, rows); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%d passed, %d failed\n", r.Passed, r.Failed)
+	return err
+}
+
+// number prints an error or a count briefly.
+func number(v float64) string {
+	if v == math.Trunc(v) && math.Abs(v) < 1e6 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.2e", v)
+}
+
+func passFail(pass bool) string {
+	if pass {
+		return "pass"
+	}
+	return "FAIL"
+}
+
+// verdict is the error that the exit status follows from.
+func (r *verifyReport) verdict() error {
+	switch {
+	case r.Failed > 0:
+		return fmt.Errorf("%d of %d outputs failed on %s", r.Failed, r.Failed+r.Passed, r.Device)
+	case len(r.Messages) > 0:
+		return fmt.Errorf("the validation layer reported %d messages, the first: %s", len(r.Messages), r.Messages[0])
+	case r.Passed == 0:
+		return fmt.Errorf("no case was run")
+	}
+	return nil
+}

@@ -1,0 +1,19 @@
+package progress
+
+import (
+	"testing"
+	"time"
+)
+
+func TestTheNumberOfStepsMayComeLater(t *testing.T) {
+	f, r := newFake(Plain, 80)
+	r.Total(9) // no stage yet: nothing to correct
+	r.Stage("decode", 0)
+	r.Total(2)
+	f.advance(time.Second)
+	r.Step(1)
+	f.advance(time.Second)
+	r.Step(2)
+	r.Done()
+	expect(t, f, "decode ...", "decode 2/2: 2.0 s, 1.0 s/step", "")
+}
