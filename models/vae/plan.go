@@ -1,0 +1,177 @@
+package vae
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/memory"
+	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/weights"
+)
+
+// Limits are what bounds a tile besides the memory there is.
+type Limits struct {
+	MaxAllocation   int64 // bytes of one allocation
+	MaxStorageRange int64 // bytes of one binding
+	Half            bool  // products are computed in fp16, which takes a little scratch memory
+}
+
+// LimitsOf returns a device's limits at a precision.
+func LimitsOf(c engine.Caps, p load.Precision) Limits {
+	return Limits{MaxAllocation: c.MaxAllocation, MaxStorageRange: c.MaxStorageRange, Half: c.Tier >= engine.TierFP16 && p == load.Mixed}
+}
+
+// Model is what decides how much memory an autoencoder needs.
+type Model struct {
+	Config    weights.VAEConfig
+	Precision load.Precision
+	Stored    weights.DType // of the tensors in the checkpoint
+	Limits    Limits
+}
+
+// Size is that of a video in pixels; Frames is 4k + 1, Height and Width are multiples of 8.
+type Size struct{ Frames, Height, Width int }
+
+func (s Size) check() error {
+	if s.Frames < 1 || (s.Frames-1)%temporal != 0 || s.Height < spatial || s.Height%spatial != 0 || s.Width < spatial || s.Width%spatial != 0 {
+		return fmt.Errorf("vae: %d frames of %d×%d pixels: frames must be 4k + 1, height and width multiples of 8", s.Frames, s.Height, s.Width)
+	}
+	return nil
+}
+
+// latents is the size in latent frames and places.
+func (s Size) latents() [3]int {
+	return [3]int{pixelUnit.latents(s.Frames), s.Height / spatial, s.Width / spatial}
+}
+
+// EncodeNeed returns the device memory at the peak of Encode with the encoder loaded, to the byte, without the pixels,
+// which are the caller's.
+func (m Model) EncodeNeed(s Size, t Tiling) (*load.Need, error) {
+	need := &load.Need{}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	z := s.latents()
+	in := engine.Tensor{DType: engine.F32, Shape: []int{s.Frames, s.Height, s.Width, m.Config.InChannels}}
+	posterior := engine.Tensor{DType: engine.F32, Shape: []int{z[0], z[1], z[2], 2 * m.Config.LatentChannels}}
+	need.Add("encode", "autoencoder: posterior", 1, posterior.Bytes())
+	return need, m.count(need, encodeJob(in, posterior, EncodeOptions{Tiling: t}))
+}
+
+// DecodeNeed returns the device memory at the peak of Decode with the decoder loaded, to the byte, without the latents,
+// which are the caller's. float is DecodeOptions.Float.
+func (m Model) DecodeNeed(s Size, t Tiling, float bool) (*load.Need, error) {
+	need := &load.Need{}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	z := s.latents()
+	in := engine.Tensor{DType: engine.F32, Shape: []int{z[0], z[1], z[2], m.Config.LatentChannels}}
+	return need, m.count(need, decodeJob(in, DecodeOptions{Tiling: t, Float: float}, nil))
+}
+
+// count adds a job's weights and activations.
+func (m Model) count(need *load.Need, j job) error {
+	if err := checkConfig(m.Config); err != nil {
+		return err
+	}
+	r := load.Synthetic(m.Stored)
+	if m.Precision == load.Mixed {
+		r = halfWeights{r}
+	}
+	g, err := j.part.group(m.Config, r, m.Precision)
+	if err != nil {
+		return err
+	}
+	p, err := plan(j, g.Bind(memory.Region{}), m.Config, m.Precision, m.Limits)
+	if err != nil {
+		return err
+	}
+	need.Add("always", j.part.label(), 1, g.Bytes)
+	for _, size := range p.high {
+		need.Add(j.part.verb(), j.part.slabLabel(), 1, size)
+	}
+	return nil
+}
+
+// FitTiling returns the first of the reference's tilings for frames of this size, from the one that it chooses when
+// memory is plenty to ever smaller tiles, whose decoding takes at most budget bytes on the device, weights included. An
+// error says what the smallest tiles take.
+//
+// It is not the reference's choice (ChooseTiling), which has another network code in mind: this one needs about half of
+// it, so that the same card decodes in larger tiles.
+func (m Model) FitTiling(s Size, budget int64) (Tiling, error) {
+	if err := s.check(); err != nil {
+		return Tiling{}, err
+	}
+	const plenty = 1 << 50
+	t := ChooseTiling(s.Height, s.Width, plenty)
+	for n := 1.0; ; n++ {
+		need, err := m.DecodeNeed(s, t, false)
+		if err == nil && need.Bytes() <= budget {
+			return t, nil
+		}
+		next := split(s.Height, s.Width, n)
+		for next.area() >= t.area() && n < float64(s.Height*s.Width) {
+			n++
+			next = split(s.Height, s.Width, n)
+		}
+		if next.area() >= t.area() {
+			if err == nil {
+				err = fmt.Errorf("tiles of %d×%d pixels take %s", t.Height, t.Width, memory.Size(need.Bytes()))
+			}
+			return t, fmt.Errorf("vae: decoding %d×%d pixels does not fit %s of device memory: %w", s.Height, s.Width, memory.Size(budget), err)
+		}
+		t = next
+	}
+}
+
+func (t Tiling) area() int { return t.Height * t.Width }
+
+// plan runs a job without a stream and returns the pool with the sizes of its slabs.
+func plan(j job, params load.Params, c weights.VAEConfig, p load.Precision, l Limits) (*pool, error) {
+	pool := newPool(l.MaxAllocation)
+	return pool, j.start(context.Background(), &net{pool: pool, params: params, act: activation(p), groups: c.NormNumGroups, half: l.Half, maxBinding: l.MaxStorageRange}, c)
+}
+
+// do plans a job, takes its memory, runs it and waits for it.
+func (v *VAE) do(ctx context.Context, j job, params load.Params) error {
+	limits := LimitsOf(v.dev.Caps(), v.precision)
+	planned, err := plan(j, params, v.config, v.precision, limits)
+	if err != nil {
+		return err
+	}
+	var slabs []memory.Region
+	defer func() {
+		for _, s := range slabs {
+			v.dev.FreeRegion(s)
+		}
+	}()
+	for _, size := range planned.high {
+		s, err := v.dev.AllocRegion(memory.Device, size, j.part.slabLabel())
+		if err != nil {
+			return fmt.Errorf("vae: %w", err)
+		}
+		slabs = append(slabs, s)
+	}
+	n := &net{stream: v.dev.Compute(), pool: planned.with(slabs), params: params, act: v.act, groups: v.config.NormNumGroups,
+		half: limits.Half, maxBinding: limits.MaxStorageRange}
+	err = j.start(ctx, n, v.config)
+	v.act = n.act // what was too narrow once will be again
+	if err != nil {
+		return err
+	}
+	return n.stream.Finish(ctx)
+}
+
+// start runs the job on a net.
+func (j job) start(ctx context.Context, n *net, c weights.VAEConfig) error {
+	j.net = n
+	if j.part == encoderPart {
+		j.layers = n.encoder(c)
+	} else {
+		j.layers = n.decoder(c)
+	}
+	return j.run(ctx)
+}
