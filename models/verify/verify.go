@@ -88,7 +88,7 @@ func Bytes(ctx context.Context, d *engine.Device, name string, data []byte, o Op
 
 func run(ctx context.Context, d *engine.Device, c *testCase, o Options) ([]Result, error) {
 	runners := map[string]func(context.Context, *engine.Device, *testCase, Options) error{
-		"dit": runDiT, "sampler": runSampler,
+		"dit": runDiT, "sampler": runSampler, "vae": runVAE, "qwen": runQwen, "clip": runCLIP, "rng": runRandn, "resize": runResize,
 	}
 	runner := runners[c.component]
 	if runner == nil {
@@ -141,9 +141,12 @@ func (c *testCase) has(name string) bool {
 	return ok
 }
 
-// weights opens the case's parameters as a checkpoint.
-func (c *testCase) reader() (load.Reader, error) {
-	ckpt, err := weights.NewCheckpoint([]*weights.File{c.file}, weights.OpenOptions{Prefix: "weights."})
+// reader gives the case's parameters.
+func (c *testCase) reader() (load.Reader, error) { return c.readerFor(weights.AnyComponent) }
+
+// readerFor gives the case's parameters under a network's own names.
+func (c *testCase) readerFor(component weights.Component) (load.Reader, error) {
+	ckpt, err := weights.NewCheckpoint([]*weights.File{c.file}, weights.OpenOptions{Prefix: "weights.", Component: component})
 	if err != nil {
 		return nil, err
 	}

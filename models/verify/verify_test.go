@@ -12,9 +12,10 @@ import (
 
 func TestGoldenCasesHold(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(filepath.Dir(testdata.Shared(t, "golden/README.md")), "*.safetensors"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no golden cases found: %v", err)
+	if err != nil || len(files) < 12 {
+		t.Fatalf("%d golden cases found, at least 12 expected: %v", len(files), err)
 	}
+	files = append(files, testdata.Shared(t, "golden/tokenizers.json"))
 	for _, tier := range []engine.Tier{engine.TierBase, engine.TierFP16} {
 		d := enginetest.OpenWith(t, engine.Options{Tier: tier})
 		for _, precision := range []load.Precision{load.Float32, load.Mixed} {
