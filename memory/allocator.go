@@ -45,6 +45,9 @@ const (
 	defaultAlign = 256
 )
 
+// maxRegion keeps sums of sizes inside an int64: no machine has 4 EiB.
+const maxRegion = 1 << 62
+
 // Allocator cuts chunks into regions.
 type Allocator struct {
 	source Source
@@ -92,6 +95,9 @@ func New(source Source, types []vk.MemoryType, opts Options) (*Allocator, error)
 	}
 	if opts.Align == 0 {
 		opts.Align = defaultAlign
+	}
+	if opts.MaxAllocation > 0 {
+		opts.ChunkSize = min(opts.ChunkSize, opts.MaxAllocation)
 	}
 	a := &Allocator{source: source, opts: opts}
 	for kind := Device; kind <= Readback; kind++ {
@@ -141,13 +147,13 @@ func (a *Allocator) Type(kind Kind) int { return a.types[kind] }
 // Alloc takes a region. Large ones get a chunk of their own, of exactly their size, so that a budget is used to the
 // byte; small ones share chunks. Errors are a *BudgetError or wrap the driver's (vk.ErrOutOfDeviceMemory, …).
 func (a *Allocator) Alloc(kind Kind, size int64, label string) (Region, error) {
-	if size <= 0 {
+	if size <= 0 || size > maxRegion {
 		return Region{}, fmt.Errorf("%s: allocation of %d bytes", label, size)
 	}
+	size = alignUp(size, 16)
 	if a.opts.MaxAllocation > 0 && size > a.opts.MaxAllocation {
 		return Region{}, fmt.Errorf("%s needs %s in one piece, the driver allows %s", label, Size(size), Size(a.opts.MaxAllocation))
 	}
-	size = alignUp(size, 16)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if size < a.opts.ChunkSize/4 {
@@ -208,7 +214,7 @@ func (a *Allocator) budget(kind Kind) (budget, used int64) {
 }
 
 // Free gives a region back; a chunk that becomes empty is returned to the driver at once, so that another stage can
-// use its bytes in another shape. The GPU must have finished with it.
+// use its bytes in another shape. The GPU must have finished with it. After Close it does nothing.
 func (a *Allocator) Free(r Region) {
 	if r.IsZero() {
 		return
@@ -220,6 +226,9 @@ func (a *Allocator) Free(r Region) {
 	delete(c.labels, r.Offset)
 	if c.space.Empty() {
 		k := slices.Index(a.chunks, c)
+		if k < 0 {
+			return
+		}
 		a.chunks = slices.Delete(a.chunks, k, k+1)
 		a.total[c.kind] -= c.space.Size
 		c.buffer.Destroy()

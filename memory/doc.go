@@ -3,8 +3,7 @@
 // Vocabulary. A chunk is one Vulkan allocation with a buffer over all of it. A region is a part of a chunk with an
 // owner's label. A kind says what memory is for (Device, Upload, Readback), from which the memory type follows. A
 // budget is a promise in bytes over all chunks of a kind: it is never exceeded by a byte, and what would exceed it is
-// refused with the numbers (BudgetError). An arena is a set of regions given back together. A ring is a circle of
-// staging buffers, each free again once the GPU has passed a point.
+// refused with the numbers (BudgetError). An arena is a set of regions given back together.
 //
 // Arithmetic is apart from the device: Space knows offsets and sizes only. The package never knows what a tensor is.
 //

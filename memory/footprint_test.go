@@ -1,6 +1,9 @@
 package memory
 
-import "testing"
+import (
+	"math/rand/v2"
+	"testing"
+)
 
 func TestFootprintCountsChunks(t *testing.T) {
 	const mib = 1 << 20
@@ -22,5 +25,29 @@ func TestFootprintCountsChunks(t *testing.T) {
 				t.Errorf("got %d bytes, want %d", got, c.want)
 			}
 		})
+	}
+}
+
+// What is planned must be what is done: an allocator that takes regions in the same order holds exactly as much.
+func TestFootprintIsWhatAnAllocatorTakes(t *testing.T) {
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		a := newAllocator(t, &fake{}, Options{})
+		var sizes []int64
+		var regions []Region
+		for range r.IntN(60) {
+			size := 1 + r.Int64N(1<<(4+r.IntN(24))) // up to 128 MiB, most of them small
+			sizes = append(sizes, size)
+			regions = append(regions, mustAlloc(t, a, Device, size, "region"))
+			if got, want := Footprint(sizes...), a.Used(Device); got != want {
+				t.Fatalf("seed %d: %v take %d bytes, planned were %d", seed, sizes, want, got)
+			}
+		}
+		for _, region := range regions {
+			a.Free(region)
+		}
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
