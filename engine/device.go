@@ -27,6 +27,7 @@ type Device struct {
 	pipelines *pipelines
 	compute   *Stream
 	transfer  *Stream
+	copyQueue *queue // of transfer and of further copy streams
 	shared    bool   // compute and transfer are the same queue
 	dummy     Tensor // bound where an optional input is left out
 
@@ -124,6 +125,7 @@ func (d *Device) open() error {
 		return err
 	}
 	d.compute.omitBarrier, d.compute.omitWait = d.opts.Limits.OmitBarrier, d.opts.Limits.OmitWait
+	d.copyQueue = transferQueue
 	if d.transfer, err = newStream(d, "transfer", transferQueue, p.Families[layout.transfer.family]); err != nil {
 		return err
 	}
@@ -218,6 +220,17 @@ func (d *Device) Compute() *Stream { return d.compute }
 // Transfer returns the stream of the transfer queue.
 func (d *Device) Transfer() *Stream { return d.transfer }
 
+// NewCopyStream makes a stream of its own on the transfer queue, with a timeline that nobody else moves. Its owner closes
+// it, before the device; memory that it uses must be freed after that.
+func (d *Device) NewCopyStream(name string) (*Stream, error) {
+	s, err := newStream(d, name, d.copyQueue, d.Summary.Physical.Families[d.copyQueue.vk.Family])
+	if err != nil {
+		s.destroy()
+		return nil, err
+	}
+	return s, nil
+}
+
 // SharedQueue says whether compute and transfer are one queue, so that work must be submitted in an order in which it
 // can run: nothing may wait for what is submitted later.
 func (d *Device) SharedQueue() bool { return d.shared }
@@ -242,6 +255,10 @@ func (d *Device) AllocRegion(kind memory.Kind, size int64, label string) (memory
 	region, err := d.Mem.Alloc(kind, size, label)
 	if err != nil && d.drainCondemned() {
 		region, err = d.Mem.Alloc(kind, size, label)
+	}
+	if err == nil && kind == memory.Device && d.opts.Limits.Poison && d.compute != nil && d.transfer != nil {
+		d.compute.Fill(Tensor{Mem: region, DType: U8, Shape: []int{int(region.Size)}}, 0xffffffff)
+		err = d.compute.Finish(context.Background())
 	}
 	return region, err
 }

@@ -35,6 +35,7 @@ type TestLimits struct {
 	SingleQueue     bool // one queue for compute and transfer
 	SharedFamily    bool // no dedicated transfer family: a second queue of the compute family, if there is one
 	DescriptorSets  bool // no push descriptors
+	Poison          bool // fill new device memory with NaN, so that what nobody wrote shows in results
 	OmitBarrier     int  // leave out the n-th barrier of the compute stream (from 1), to see that validation reports it
 	OmitWait        int  // leave out the n-th wait for another stream's timeline (from 1), likewise
 }

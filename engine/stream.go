@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -467,6 +468,23 @@ func (s *Stream) Tick() (uint64, error) {
 		s.open()
 	}
 	return s.Flush()
+}
+
+// Drain submits what is recorded and waits for all that was submitted, also after an error. Only a lost device makes it
+// fail; then nothing runs any more.
+func (s *Stream) Drain() error {
+	_, _ = s.Flush() // a sticky error is told elsewhere
+	return s.waitSubmitted()
+}
+
+// Close waits for what was submitted and frees a stream made by NewCopyStream.
+func (s *Stream) Close() error {
+	err := s.line.Wait(s.submitted.Load(), math.MaxInt64)
+	s.destroy()
+	if errors.Is(err, vk.ErrDeviceLost) {
+		return nil // whoever submitted was told
+	}
+	return err
 }
 
 func (s *Stream) destroy() {

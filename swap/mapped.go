@@ -14,8 +14,8 @@ import (
 // mappedLoader reads streamed blocks into a ring of pinned staging buffers and copies them from there. A goroutine
 // runs ahead: it reads the next block while earlier ones are copied and used.
 //
-// Every load is one submit of the transfer stream, which nobody else uses meanwhile, so the timeline value of a load
-// is known before it is submitted and compute can be recorded against it without waiting. Where compute and transfer
+// Every load is one submit of the swapper's own stream, so the timeline value of a load is known before it is submitted and
+// compute can be recorded against it without waiting. Where compute and transfer
 // share a queue a submit must not wait for a later one, so there ready waits on the host until the load is submitted.
 type mappedLoader struct {
 	swapper *Swapper
@@ -26,7 +26,7 @@ type mappedLoader struct {
 
 	mu       sync.Mutex
 	changed  *sync.Cond
-	free     map[int]engine.Point // load number to the point after which its slot is free
+	vacant   map[int]engine.Point // load number to the point after which its slot is free
 	loaded   int                  // loads submitted
 	wanted   int                  // loads that compute has been recorded against
 	err      error
@@ -34,27 +34,31 @@ type mappedLoader struct {
 	counting Counters
 }
 
-func newMappedLoader(s *Swapper) (loader, error) {
-	l := &mappedLoader{swapper: s, free: map[int]engine.Point{}, done: make(chan struct{})}
+func newMappedLoader(s *Swapper) *mappedLoader {
+	l := &mappedLoader{swapper: s, vacant: map[int]engine.Point{}, done: make(chan struct{})}
 	l.changed = sync.NewCond(&l.mu)
+	return l
+}
+
+func (l *mappedLoader) start(context.Context) error {
+	s := l.swapper
 	for range s.config.Ring {
 		region, err := s.device.AllocRegion(memory.Upload, s.source.BlockBytes(), s.config.Name+": staging ring")
 		if err != nil {
-			l.freeRing()
-			return nil, err
+			return err
 		}
 		l.ring = append(l.ring, region)
 	}
-	value, err := s.device.Transfer().Flush()
+	value, err := s.stream.Flush()
 	if err != nil {
-		l.freeRing()
-		return nil, err
+		return err
 	}
 	l.base = value
+	// The goroutine outlives this call; stop ends it.
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	go l.run(ctx)
-	return l, nil
+	return nil
 }
 
 // run loads until closed. After an error it lets go all compute work that waits for loads which will never come.
@@ -79,7 +83,7 @@ var errClosing = errors.New("closing")
 // load reads the block of load n into a staging buffer, waits until its slot is known to be free, and submits.
 func (l *mappedLoader) load(ctx context.Context, n int) error {
 	s := l.swapper
-	t := s.device.Transfer()
+	t := s.stream
 	load := s.config.Plan.Load(n)
 	staging := l.ring[n%len(l.ring)]
 	if n >= len(l.ring) { // the staging buffer's last copy must be over before it is written again
@@ -107,7 +111,7 @@ func (l *mappedLoader) load(ctx context.Context, n int) error {
 		return err
 	}
 	if value != l.base+uint64(n)+1 {
-		panic(fmt.Sprintf("swap: load %d got timeline value %d, %d was promised: somebody else used the transfer stream", n, value, l.base+uint64(n)+1))
+		panic(fmt.Sprintf("swap: load %d got timeline value %d", n, value))
 	}
 	l.mu.Lock()
 	l.loaded = n + 1
@@ -130,8 +134,8 @@ func (l *mappedLoader) waitFree(n int) (engine.Point, error) {
 		if l.closing {
 			return engine.Point{}, errClosing
 		}
-		if p, ok := l.free[n]; ok {
-			delete(l.free, n)
+		if p, ok := l.vacant[n]; ok {
+			delete(l.vacant, n)
 			return p, nil
 		}
 		l.changed.Wait()
@@ -149,12 +153,12 @@ func (l *mappedLoader) ready(_ context.Context, n int) (engine.Point, error) {
 		}
 		l.counting.HostWait += time.Since(start)
 	}
-	return engine.Point{Stream: l.swapper.device.Transfer(), Value: l.base + uint64(n) + 1}, l.err
+	return engine.Point{Stream: l.swapper.stream, Value: l.base + uint64(n) + 1}, l.err
 }
 
 func (l *mappedLoader) released(n int, after engine.Point) error {
 	l.mu.Lock()
-	l.free[n] = after
+	l.vacant[n] = after
 	err := l.err
 	l.mu.Unlock()
 	l.changed.Broadcast()
@@ -169,7 +173,7 @@ func (l *mappedLoader) letGo() {
 	l.loaded = max(l.loaded, l.wanted)
 	l.mu.Unlock()
 	for range missing {
-		if _, err := l.swapper.device.Transfer().Tick(); err != nil {
+		if _, err := l.swapper.stream.Tick(); err != nil {
 			return // the device is lost, and nothing waits any more
 		}
 	}
@@ -187,7 +191,10 @@ func (l *mappedLoader) counters() Counters {
 	return l.counting
 }
 
-func (l *mappedLoader) close() error {
+func (l *mappedLoader) stop() {
+	if l.cancel == nil {
+		return // never started
+	}
 	l.mu.Lock()
 	l.closing = true
 	l.mu.Unlock()
@@ -195,11 +202,9 @@ func (l *mappedLoader) close() error {
 	l.cancel()
 	<-l.done
 	l.letGo()
-	l.freeRing()
-	return l.err
 }
 
-func (l *mappedLoader) freeRing() {
+func (l *mappedLoader) free() {
 	for _, region := range l.ring {
 		l.swapper.device.FreeRegion(region)
 	}

@@ -21,24 +21,20 @@ type pinnedLoader struct {
 	count   Counters
 }
 
-func newPinnedLoader(ctx context.Context, s *Swapper) (loader, error) {
-	l := &pinnedLoader{swapper: s, blocks: map[int]memory.Region{}, points: make([]engine.Point, s.config.Plan.Stream)}
-	if err := l.fill(ctx); err != nil {
-		return nil, joinClose(err, l)
-	}
-	for n := range s.config.Plan.Stream {
-		if err := l.submit(n, engine.Point{}); err != nil {
-			return nil, joinClose(err, l)
-		}
-	}
-	return l, nil
+func newPinnedLoader(s *Swapper) *pinnedLoader {
+	return &pinnedLoader{swapper: s, blocks: map[int]memory.Region{}, points: make([]engine.Point, s.config.Plan.Stream)}
 }
 
-func joinClose(err error, l loader) error {
-	if closeErr := l.close(); closeErr != nil {
-		return fmt.Errorf("%w (and closing: %v)", err, closeErr)
+func (l *pinnedLoader) start(ctx context.Context) error {
+	if err := l.fill(ctx); err != nil {
+		return err
 	}
-	return err
+	for n := range l.swapper.config.Plan.Stream {
+		if err := l.submit(n, engine.Point{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fill reads all streamed blocks, a few at a time.
@@ -63,7 +59,7 @@ func (l *pinnedLoader) fill(ctx context.Context) error {
 func (l *pinnedLoader) submit(n int, after engine.Point) error {
 	s := l.swapper
 	load := s.config.Plan.Load(n)
-	t := s.device.Transfer()
+	t := s.stream
 	if after.Stream != nil {
 		t.Wait(after)
 	}
@@ -93,12 +89,13 @@ func (l *pinnedLoader) failed() error { return nil }
 
 func (l *pinnedLoader) counters() Counters { return l.count }
 
-func (l *pinnedLoader) close() error {
+func (l *pinnedLoader) stop() {}
+
+func (l *pinnedLoader) free() {
 	for _, region := range l.blocks {
 		l.swapper.device.FreeRegion(region)
 	}
 	l.blocks = nil
-	return nil
 }
 
 func rangeOf(r memory.Region, size int64) vk.Range {

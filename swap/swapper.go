@@ -22,11 +22,13 @@ type Swapper struct {
 	config  Config
 	device  *engine.Device
 	source  Source
+	stream  *engine.Stream // of all copies
 	slots   []memory.Region
 	loader  loader
 	next    int   // streamed accesses acquired so far
 	held    []int // per block: the load it is held by, −1
 	counter Counters
+	spans   []engine.Span
 }
 
 // loader brings streamed blocks. Load numbers count through all passes.
@@ -37,8 +39,11 @@ type loader interface {
 	released(n int, after engine.Point) error
 	// failed returns the error of a load that was promised and did not come.
 	failed() error
-	close() error
 	counters() Counters
+	start(ctx context.Context) error
+	// stop ends the submitting of loads, free gives their host memory back when the GPU is done with it.
+	stop()
+	free()
 }
 
 // Counters tell what swapping did since the start.
@@ -87,6 +92,10 @@ func New(ctx context.Context, d *engine.Device, source Source, config Config) (*
 
 func (s *Swapper) start(ctx context.Context) error {
 	plan := s.config.Plan
+	var err error
+	if s.stream, err = s.device.NewCopyStream(s.config.Name + " copies"); err != nil {
+		return err
+	}
 	for k := range plan.Slots {
 		label := fmt.Sprintf("%s: slots", s.config.Name)
 		region, err := s.device.AllocRegion(memory.Device, s.source.BlockBytes(), label)
@@ -101,24 +110,24 @@ func (s *Swapper) start(ctx context.Context) error {
 	if len(plan.Streamed) == 0 {
 		return nil
 	}
-	var err error
 	switch s.config.Tier {
 	case Pinned, "":
-		s.loader, err = newPinnedLoader(ctx, s)
+		s.loader = newPinnedLoader(s)
 	case Mapped:
-		s.loader, err = newMappedLoader(s)
+		s.loader = newMappedLoader(s)
 	default:
-		err = fmt.Errorf("unknown host tier %q: use %s or %s", s.config.Tier, Pinned, Mapped)
+		return fmt.Errorf("unknown host tier %q: use %s or %s", s.config.Tier, Pinned, Mapped)
 	}
-	return err
+	return s.loader.start(ctx)
 }
 
 // loadResidents brings the resident blocks through two staging buffers, reading one while the other is copied.
 func (s *Swapper) loadResidents(ctx context.Context) error {
 	var staging [2]memory.Region
 	var busy [2]uint64
-	transfer := s.device.Transfer()
+	transfer := s.stream
 	defer func() {
+		_ = transfer.Drain() // after an error copies may still read the staging buffers
 		for _, region := range staging {
 			s.device.FreeRegion(region)
 		}
@@ -210,11 +219,31 @@ func (s *Swapper) Counters() Counters {
 	return c
 }
 
-// Close ends loading, waits for the GPU and frees slots and pinned memory. It returns the first error of the loader.
+// TakeSpans returns the copies that were timed, each as two marks "copy i begin" and "copy i end". Only after Close:
+// while it runs, the loader owns the stream that keeps them.
+func (s *Swapper) TakeSpans() []engine.Span { return s.spans }
+
+// Close ends loading, waits for the GPU and frees slots and pinned memory. It returns the error of a load that failed. A
+// second call does nothing.
 func (s *Swapper) Close() error {
-	var err error
+	err := s.Err()
 	if s.loader != nil {
-		err = s.loader.close()
+		s.loader.stop()
+		err = s.Err()
+	}
+	if s.stream != nil {
+		// Compute may still wait for copies, so it goes first. A lost device runs nothing, and was reported.
+		drained := s.device.Compute().Drain()
+		if drained == nil && s.stream.Drain() == nil {
+			s.spans = s.stream.TakeSpans()
+		}
+		if closed := s.stream.Close(); err == nil && drained == nil {
+			err = closed
+		}
+		s.stream = nil
+	}
+	if s.loader != nil {
+		s.loader.free()
 		s.loader = nil
 	}
 	for _, region := range s.slots {

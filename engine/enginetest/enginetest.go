@@ -16,6 +16,7 @@ func OpenWith(tb testing.TB, opts engine.Options) *engine.Device {
 	tb.Helper()
 	_, benchmark := tb.(*testing.B)
 	opts.Validate = !benchmark
+	opts.Limits.Poison = !benchmark
 	d, err := engine.Open(tb.Context(), opts)
 	if err != nil {
 		tb.Fatalf("open device: %v", err)

@@ -54,7 +54,8 @@ const attentionPeaks = 32
 func AttentionScratch(heads, kvHeads int) int { return attentionPeaks * (heads + 2*kvHeads) }
 
 // Attention records out = softmax(scale·q·kᵀ)·v per head over the visible keys, with scores, softmax and sums in fp32
-// (online softmax: Dao et al., FlashAttention, arXiv 2205.14135). A query that sees no key gives zeros.
+// (online softmax: Dao et al., FlashAttention, arXiv 2205.14135). A query that sees no key gives zeros. Keys that are
+// not seen have weight zero, but their values must be finite: write what a cache does not hold yet with zeros.
 //
 // d is a multiple of 4, at most 512, for AttentionBlocks at most 128. The work is cut over heads and queries until each
 // dispatch fits the device's limits; the result does not depend on the cuts. Keys are never cut: one head's K or V

@@ -116,7 +116,12 @@ func (d *Device) Queue(family, index int) *Queue {
 }
 
 // WaitIdle waits until all queues are idle.
-func (d *Device) WaitIdle() error { return check("vkDeviceWaitIdle", vulkan.DeviceWaitIdle(d.handle)) }
+func (d *Device) WaitIdle() error {
+	if err := d.faults.check("vkDeviceWaitIdle"); err != nil {
+		return err
+	}
+	return check("vkDeviceWaitIdle", vulkan.DeviceWaitIdle(d.handle))
+}
 
 // Destroy destroys the device. Objects that are still alive are an error that names their kinds and counts; they are
 // lost with the device.

@@ -35,20 +35,38 @@ func (t *Timeline) Destroy() {
 	}
 }
 
-// Value returns the value reached.
+// Value returns the value reached. Errors wrap ErrDeviceLost.
 func (t *Timeline) Value() (uint64, error) {
+	if err := t.device.faults.check("vkGetSemaphoreCounterValue"); err != nil {
+		return 0, err
+	}
 	var v C.uint64_t
 	err := checkCode("vkGetSemaphoreCounterValue", int32(C.shim_timeline_value(t.device.shim, t.handle, &v)))
 	return uint64(v), err
 }
 
-// Wait blocks until the timeline reaches value. It returns an error that wraps ErrTimeout after the timeout.
+// Wait blocks until the timeline reaches value. It returns an error that wraps ErrTimeout after the timeout, and one that
+// wraps ErrDeviceLost when that never comes.
 func (t *Timeline) Wait(value uint64, timeout time.Duration) error {
+	if err := t.device.faults.check("vkWaitSemaphores"); err != nil {
+		return err
+	}
+	return t.wait(value, timeout)
+}
+
+func (t *Timeline) wait(value uint64, timeout time.Duration) error {
 	return checkCode("vkWaitSemaphores", int32(C.shim_timeline_wait(t.device.shim, t.handle, C.uint64_t(value), C.uint64_t(timeout.Nanoseconds()))))
 }
 
 // Signal sets the value from the host.
 func (t *Timeline) Signal(value uint64) error {
+	if err := t.device.faults.check("vkSignalSemaphore"); err != nil {
+		return err
+	}
+	return t.signal(value)
+}
+
+func (t *Timeline) signal(value uint64) error {
 	return checkCode("vkSignalSemaphore", int32(C.shim_timeline_signal(t.device.shim, t.handle, C.uint64_t(value))))
 }
 
@@ -64,15 +82,14 @@ const MaxPoints = C.SHIM_MAX_WAITS
 // Submit hands a command buffer to the queue, to run after all wait points are reached and to signal others when
 // done. cmd may be nil to only wait and signal. Errors wrap ErrDeviceLost.
 func (q *Queue) Submit(cmd *CommandBuffer, wait, signal []Point) error {
-	if err := q.device.faults.submit(); err != nil {
-		return err
-	}
 	var handle unsafe.Pointer
 	if cmd != nil {
 		handle = unsafe.Pointer(cmd.handle)
 	}
 	w, s := points(wait), points(signal)
-	return checkCode("vkQueueSubmit", int32(C.shim_submit(q.device.shim, unsafe.Pointer(q.handle), handle, &w, &s)))
+	return q.device.faults.submit(q.device, wait, signal, func() error {
+		return checkCode("vkQueueSubmit", int32(C.shim_submit(q.device.shim, unsafe.Pointer(q.handle), handle, &w, &s)))
+	})
 }
 
 func points(list []Point) C.shim_points {

@@ -87,14 +87,10 @@ func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error
 	o.progress(0)
 	err = r.passes(ctx, d, m, o)
 	r.Swap, r.Plan = m.Counters()
-	// The loader owns the transfer stream until the model is closed; the spans are taken after that.
 	if err := errors.Join(err, m.Close()); err != nil {
 		return nil, err
 	}
-	if err := d.Transfer().Finish(ctx); err != nil {
-		return nil, err
-	}
-	r.finish(d, d.Transfer().TakeSpans())
+	r.finish(d, m.Copies())
 	return r.Report, nil
 }
 

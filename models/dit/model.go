@@ -52,6 +52,7 @@ type Model struct {
 	outer  load.Params
 	text   *stack
 	visual *stack
+	copies []engine.Span // of the visual blocks, once closed
 }
 
 // stack is a list of blocks behind a swapper.
@@ -181,6 +182,9 @@ func (m *Model) Counters() (swap.Counters, swap.Plan) {
 	return m.visual.swap.Counters(), m.visual.swap.Plan()
 }
 
+// Copies returns the timed copies of visual blocks after Close; see swap.Swapper.TakeSpans.
+func (m *Model) Copies() []engine.Span { return m.copies }
+
 // Err returns an error that came after work was recorded: a block that could not be read. Ask when the work is finished
 // and before its results are used.
 func (m *Model) Err() error {
@@ -200,6 +204,9 @@ func (m *Model) Close() error {
 		if s != nil {
 			errs = append(errs, s.swap.Close())
 		}
+	}
+	if m.visual != nil {
+		m.copies = m.visual.swap.TakeSpans()
 	}
 	m.visual, m.text = nil, nil
 	if !m.outer.Mem().IsZero() {

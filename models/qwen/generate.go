@@ -133,6 +133,9 @@ func (g *generation) begin(ctx context.Context, arena *engine.Arena, p placed, a
 	g.one.x, g.one.ranges, g.one.table = all[2], all[3], all[4]
 	c := &cache{}
 	for k := 5; k < len(all); k += 2 {
+		// Values that are still to come have weight zero, and zero times a stale NaN would not be zero.
+		g.device.Compute().Fill(all[k], 0)
+		g.device.Compute().Fill(all[k+1], 0)
 		c.keys, c.values = append(c.keys, all[k]), append(c.values, all[k+1])
 	}
 	err := g.withImages(ctx, p, func(embeds []engine.Tensor) (err error) {

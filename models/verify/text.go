@@ -7,6 +7,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/models/clip"
+	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/qwen"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
@@ -61,6 +62,7 @@ type qwenCase struct {
 	device *engine.Device
 	model  *qwen.Model
 	limit  float64
+	exact  bool // f32
 }
 
 // runQwen encodes a text prompt and one with a picture, and continues the latter greedily.
@@ -81,7 +83,7 @@ func runQwen(ctx context.Context, d *engine.Device, c *testCase, o Options) erro
 	if err != nil {
 		return err
 	}
-	q := qwenCase{c, d, m, o.limit(limitQwen)}
+	q := qwenCase{c, d, m, o.limit(limitQwen), o.Precision == load.Float32}
 	return errors.Join(q.text(ctx), q.picture(ctx), m.Close())
 }
 
@@ -179,6 +181,9 @@ func (q qwenCase) picture(ctx context.Context) error {
 	}
 	if err := q.compare("image_prompt_hidden", "f32.image_prompt_hidden", hidden, q.limit); err != nil {
 		return err
+	}
+	if !q.exact {
+		return nil // rounding decides between ids that are nearly equally likely
 	}
 	return q.continuation(ctx, prompt)
 }
