@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -78,21 +79,15 @@ func parseFaults(s string) (*engine.Faults, error) {
 	return faults, nil
 }
 
-// withDevice opens a device, works with it and closes it. Leaks and, under the validation layer, messages are errors.
-func withDevice(ctx context.Context, o engine.Options, work func(d *engine.Device) error) (err error) {
+// withDevice opens a device, works with it and closes it. Leaks and, under the validation layer, messages are errors, also
+// after a failure of the work.
+func withDevice(ctx context.Context, o engine.Options, work func(d *engine.Device) error) error {
 	d, err := engine.Open(ctx, o)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if closeErr := d.Close(); err == nil {
-			err = closeErr
-		}
-	}()
-	if err := work(d); err != nil {
-		return err
-	}
-	return validationError(d)
+	err = work(d)
+	return errors.Join(err, validationError(d), d.Close())
 }
 
 // validationError sums up what the validation layer said.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sort"
@@ -52,7 +53,7 @@ func inspectCommand() *command {
 		if err != nil || found.OK() {
 			return err
 		}
-		return badInput(fmt.Errorf("%s: %s", args[0], problemCount(found.Problems)))
+		return badInput(errors.New(problemCount(found.Problems)))
 	}
 	return cmd
 }

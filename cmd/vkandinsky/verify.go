@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -47,10 +48,23 @@ func verifyCommand() *command {
 	return cmd
 }
 
-// judged is a result with the precision it was computed in.
+// judged is a verify.Result with the precision it was computed in.
 type judged struct {
-	Precision string `json:"precision"`
-	verify.Result
+	Precision string  `json:"precision"`
+	Case      string  `json:"case"`
+	Component string  `json:"component"`
+	Output    string  `json:"output"`
+	Metric    string  `json:"metric"`
+	Value     float64 `json:"value"` // −1 for what JSON cannot hold (NaN, infinities)
+	Limit     float64 `json:"limit"`
+	Pass      bool    `json:"pass"`
+}
+
+func judge(p load.Precision, r verify.Result) judged {
+	if math.IsNaN(r.Value) || math.IsInf(r.Value, 0) {
+		r.Value = -1
+	}
+	return judged{p.String(), r.Case, r.Component, r.Output, r.Metric, r.Value, r.Limit, r.Pass}
 }
 
 // verifyReport is what verify prints as JSON.
@@ -94,10 +108,7 @@ func (o *verifyOptions) run(ctx context.Context, c *console, files []string) err
 	for _, m := range messages {
 		report.Messages = append(report.Messages, m.Text)
 	}
-	if closeErr := d.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
+	if err := errors.Join(err, d.Close()); err != nil {
 		return err
 	}
 	if o.json {
@@ -158,7 +169,7 @@ func (o *verifyOptions) judge(ctx context.Context, c *console, d *engine.Device,
 				return err
 			}
 			for _, r := range results {
-				report.Results = append(report.Results, judged{p.String(), r})
+				report.Results = append(report.Results, judge(p, r))
 				if r.Pass {
 					report.Passed++
 				} else {
