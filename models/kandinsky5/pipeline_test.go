@@ -87,7 +87,9 @@ func TestAPromptAndAPictureBecomeAVideo(t *testing.T) {
 		t.Errorf("all pixels are the same (mean %.1f, deviation %.2f)", mean/n, dev)
 	}
 	if dir := os.Getenv("VKANDINSKY_KEEP"); dir != "" {
-		t.Logf("stats %+v", result.Stats)
+		for _, s := range result.Stats.Stages {
+			t.Logf("%s took %v, peak %d", s.Stage, s.Took, s.PeakDevice)
+		}
 	}
 }
 

@@ -1,0 +1,64 @@
+package kandinsky5
+
+import (
+	"testing"
+
+	"github.com/vkandinsky/vkandinsky/configs"
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/enginetest"
+	"github.com/vkandinsky/vkandinsky/memory"
+	"github.com/vkandinsky/vkandinsky/swap"
+)
+
+func TestPlanOfTheLargeModelNeedsNoDevice(t *testing.T) {
+	config, err := configs.Preset("config_5s_i2v_pro_20b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := Request{Seconds: 5, Width: 768, Height: 512}
+	plan, err := PlanRun(config, nil, Options{BlocksInMemory: 2}, request, PlanLimits{Device: 24 << 30, Host: 64 << 30, Half: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan.Settings.Geometry.Tokens != 47616 || plan.Swap.Slots != 2 {
+		t.Errorf("plan is for %d tokens and %d slots", plan.Settings.Geometry.Tokens, plan.Swap.Slots)
+	}
+	if mib := float64(plan.BlockBytes) / (1 << 20); mib < 584 || mib > 585 {
+		t.Errorf("a block has %.1f MiB, want 584", mib)
+	}
+	if !plan.Fits || plan.Device > 24<<30 {
+		t.Errorf("two blocks do not fit 24 GiB: %d bytes", plan.Device)
+	}
+	all, err := PlanRun(config, nil, Options{}, request, PlanLimits{Device: 24 << 30, Half: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all.Fits || all.Advice == "" {
+		t.Errorf("sixty blocks fit 24 GiB: %d bytes", all.Device)
+	}
+	small, err := PlanRun(config, nil, Options{BlocksInMemory: 2}, request, PlanLimits{Device: 24 << 30, Host: 16 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if small.HostTier != swap.Mapped || !small.Fits {
+		t.Errorf("with 16 GiB of host memory blocks wait in %q, fits: %v", small.HostTier, small.Fits)
+	}
+}
+
+func TestPlanIsWhatARunTakes(t *testing.T) {
+	c := smallCheckpoint(t)
+	for _, o := range []Options{{}, {BlocksInMemory: 2, Offload: true}, {BlocksInMemory: 1, HostTier: swap.Mapped, TextBlocksInMemory: 1}} {
+		d := enginetest.Open(t)
+		caps := d.Caps()
+		limits := PlanLimits{MaxAllocation: caps.MaxAllocation, MaxStorageRange: caps.MaxStorageRange, Half: caps.Tier >= engine.TierFP16}
+		limits.Device, _ = d.Mem.Budget(memory.Device)
+		plan, err := PlanRun(c.Config, c, o, smallRequest(), limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stats := generate(t, d, c, o, smallRequest()).Stats
+		if ratio := float64(plan.Device) / float64(stats.PeakDevice); ratio < 0.98 || ratio > 1.02 {
+			t.Errorf("%+v: planned %d bytes, measured %d", o, plan.Device, stats.PeakDevice)
+		}
+	}
+}
