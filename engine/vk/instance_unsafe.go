@@ -79,12 +79,12 @@ func NewInstance(opts InstanceOptions) (*Instance, error) {
 }
 
 func (i *Instance) enableValidation(info *vulkan.InstanceCreateInfo) (unsafe.Pointer, error) {
-	version, err := layerVersion(ValidationLayer)
+	version, err := layerVersion(i.gipa, ValidationLayer)
 	if err != nil {
 		return nil, err
 	}
 	i.layer, i.names = version, true
-	extensions := instanceExtensions(ValidationLayer)
+	extensions := layerExtensions(i.gipa, ValidationLayer)
 	enabled := []string{"VK_EXT_debug_utils\x00"}
 	settings := slices.Contains(extensions, "VK_EXT_layer_settings")
 	if settings {
@@ -169,29 +169,28 @@ func (i *Instance) PhysicalDevices() ([]*PhysicalDevice, error) {
 	return devices, nil
 }
 
-func layerVersion(name string) (string, error) {
-	var n uint32
-	vulkan.EnumerateInstanceLayerProperties(&n, nil)
-	layers := make([]vulkan.LayerProperties, n)
-	vulkan.EnumerateInstanceLayerProperties(&n, layers)
-	for k := range layers {
-		layers[k].Deref()
-		if cstring(layers[k].LayerName[:]) == name {
-			return versionString(layers[k].SpecVersion), nil
+// maxNamed bounds lists of layers and extensions; drivers have some hundreds.
+const maxNamed = 1024
+
+func layerVersion(gipa unsafe.Pointer, name string) (string, error) {
+	all := make([]C.shim_named, maxNamed)
+	n := min(int(C.shim_layers(gipa, &all[0], maxNamed)), maxNamed)
+	for k := range all[:n] {
+		if C.GoString(&all[k].name[0]) == name {
+			return versionString(uint32(all[k].version)), nil
 		}
 	}
 	return "", fmt.Errorf("the validation layer %s is not installed (Debian: vulkan-validationlayers)", name)
 }
 
-func instanceExtensions(layer string) []string {
-	var n uint32
-	vulkan.EnumerateInstanceExtensionProperties(layer+"\x00", &n, nil)
-	all := make([]vulkan.ExtensionProperties, n)
-	vulkan.EnumerateInstanceExtensionProperties(layer+"\x00", &n, all)
-	names := make([]string, 0, n)
-	for k := range all {
-		all[k].Deref()
-		names = append(names, cstring(all[k].ExtensionName[:]))
+func layerExtensions(gipa unsafe.Pointer, layer string) []string {
+	name := C.CString(layer)
+	defer C.shim_free(unsafe.Pointer(name))
+	all := make([]C.shim_named, maxNamed)
+	n := min(int(C.shim_layer_extensions(gipa, name, &all[0], maxNamed)), maxNamed)
+	names := make([]string, n)
+	for k := range names {
+		names[k] = C.GoString(&all[k].name[0])
 	}
 	return names
 }

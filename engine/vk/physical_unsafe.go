@@ -116,13 +116,10 @@ func (i *Instance) physicalDevice(handle vulkan.PhysicalDevice) *PhysicalDevice 
 func (p *PhysicalDevice) pointer() unsafe.Pointer { return unsafe.Pointer(p.handle) }
 
 func (p *PhysicalDevice) readExtensions() {
-	var n uint32
-	vulkan.EnumerateDeviceExtensionProperties(p.handle, "", &n, nil)
-	all := make([]vulkan.ExtensionProperties, n)
-	vulkan.EnumerateDeviceExtensionProperties(p.handle, "", &n, all)
-	for k := range all {
-		all[k].Deref()
-		p.Extensions[cstring(all[k].ExtensionName[:])] = true
+	all := make([]C.shim_named, maxNamed)
+	n := min(int(C.shim_device_extensions(p.instance.gipa, p.instance.pointer(), p.pointer(), &all[0], maxNamed)), maxNamed)
+	for k := range all[:n] {
+		p.Extensions[C.GoString(&all[k].name[0])] = true
 	}
 	for name, bit := range extensionBits() {
 		if p.Extensions[name] && !(p.instance.oldLayer() && bit >= C.SHIM_EXT_COOPMAT) {
@@ -207,15 +204,12 @@ func (p *PhysicalDevice) readMemory() {
 }
 
 func (p *PhysicalDevice) readFamilies() {
-	var n uint32
-	vulkan.GetPhysicalDeviceQueueFamilyProperties(p.handle, &n, nil)
-	all := make([]vulkan.QueueFamilyProperties, n)
-	vulkan.GetPhysicalDeviceQueueFamilyProperties(p.handle, &n, all)
-	for k := range all {
-		all[k].Deref()
-		flags := all[k].QueueFlags
-		f := QueueFamily{Index: k, Count: int(all[k].QueueCount), Graphics: flags&1 != 0, Compute: flags&2 != 0,
-			Transfer: flags&7 != 0, Sparse: flags&8 != 0, TimestampBits: int(all[k].TimestampValidBits)}
+	var all [64]C.shim_family
+	n := min(int(C.shim_families(p.instance.gipa, p.instance.pointer(), p.pointer(), &all[0], C.uint32_t(len(all)))), len(all))
+	for k, q := range all[:n] {
+		flags := uint32(q.flags)
+		f := QueueFamily{Index: k, Count: int(q.count), Graphics: flags&1 != 0, Compute: flags&2 != 0,
+			Transfer: flags&7 != 0, Sparse: flags&8 != 0, TimestampBits: int(q.timestamp_bits)}
 		f.VideoOnly = flags&0x60 != 0 && flags&3 == 0
 		p.Families = append(p.Families, f)
 	}

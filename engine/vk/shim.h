@@ -12,6 +12,20 @@ typedef struct shim_device shim_device;
 
 void *shim_load(void);
 
+// Lists of names and queue families. vulkan-go ties the C memory of such lists to a finalizer that may run during the
+// call, so they are asked for here. Each returns how many there are and writes at most cap of them.
+typedef struct {
+	char name[256];
+	uint32_t version;
+} shim_named;
+typedef struct {
+	uint32_t flags, count, timestamp_bits;
+} shim_family;
+uint32_t shim_layers(void *gipa, shim_named *out, uint32_t cap);
+uint32_t shim_layer_extensions(void *gipa, const char *layer, shim_named *out, uint32_t cap);
+uint32_t shim_device_extensions(void *gipa, void *instance, void *physical, shim_named *out, uint32_t cap);
+uint32_t shim_families(void *gipa, void *instance, void *physical, shim_family *out, uint32_t cap);
+
 // Instance level.
 void *shim_instance_chain(uint32_t with_layer_settings);
 void shim_instance_chain_free(void *chain);
