@@ -15,18 +15,19 @@ const (
 	TierAuto Tier = iota
 	TierBase      // fp32 arithmetic, any Vulkan 1.2 device with 16-bit storage
 	TierFP16      // fp16 products folded into fp32 sums (shaderFloat16)
+	TierMatrix    // products of bf16 or fp16 matrices summed in fp32 (VK_KHR_cooperative_matrix)
 )
 
-func (t Tier) String() string { return [...]string{"auto", "base", "fp16"}[t] }
+func (t Tier) String() string { return [...]string{"auto", "base", "fp16", "matrix"}[t] }
 
 // ParseTier reads a tier's name.
 func ParseTier(s string) (Tier, error) {
-	for t := TierAuto; t <= TierFP16; t++ {
+	for t := TierAuto; t <= TierMatrix; t++ {
 		if strings.EqualFold(s, t.String()) {
 			return t, nil
 		}
 	}
-	return 0, fmt.Errorf("unknown kernel tier %q: use auto, base or fp16", s)
+	return 0, fmt.Errorf("unknown kernel tier %q: use auto, base, fp16 or matrix", s)
 }
 
 // Caps are the limits and abilities that kernels choose by.
@@ -40,6 +41,7 @@ type Caps struct {
 	MaxGroups       [3]uint32
 	SubgroupSize    int
 	HasFloat16      bool
+	Matrix          MatrixCaps // used by TierMatrix
 	// MaxDispatchCost is the most floating-point operations one dispatch should do.
 	MaxDispatchCost float64
 }
@@ -49,15 +51,23 @@ type Caps struct {
 const MaxDispatchCost = 2e11
 
 // ChooseTier picks the kernel tier for a device and says why.
-func ChooseTier(f vk.Features, forced Tier) (Tier, string, error) {
+func ChooseTier(p *vk.PhysicalDevice, forced Tier) (Tier, string, error) {
+	f := p.Features
 	if !f.Storage16 {
 		return 0, "", fmt.Errorf("the device has no 16-bit storage buffers, which all kernels need")
 	}
 	if forced == TierFP16 && !f.Float16 {
 		return 0, "", fmt.Errorf("kernel tier fp16 needs shaderFloat16, which the device does not have: use --kernels base")
 	}
+	matrix, missing := chooseMatrices(p)
+	if forced == TierMatrix && missing != "" {
+		return 0, "", fmt.Errorf("kernel tier matrix: %s: use --kernels auto", missing)
+	}
 	if forced != TierAuto {
 		return forced, "asked for", nil
+	}
+	if missing == "" {
+		return TierMatrix, "VK_KHR_cooperative_matrix has " + matrix.String(), nil
 	}
 	if f.Float16 {
 		return TierFP16, "shaderFloat16 is there", nil

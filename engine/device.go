@@ -31,8 +31,10 @@ type Device struct {
 	shared    bool   // compute and transfer are the same queue
 	dummy     Tensor // bound where an optional input is left out
 
-	mu        sync.Mutex // guards condemned
-	condemned []condemned
+	mu          sync.Mutex // guards what follows
+	condemned   []condemned
+	copyStreams []*Stream // all that NewCopyStream made
+	idleStreams []*Stream // of these, closed ones that can be used again
 }
 
 // condemned memory is freed when both streams have passed what was recorded before.
@@ -63,7 +65,7 @@ func summaries(instance *vk.Instance, forced Tier) ([]DeviceSummary, error) {
 	list := make([]DeviceSummary, len(devices))
 	for k, p := range devices {
 		list[k] = DeviceSummary{Index: k, Physical: p}
-		list[k].Tier, list[k].TierWhy, err = ChooseTier(p.Features, forced)
+		list[k].Tier, list[k].TierWhy, err = ChooseTier(p, forced)
 		if err != nil {
 			list[k].Problem = err.Error()
 		}
@@ -129,6 +131,7 @@ func (d *Device) open() error {
 	if d.transfer, err = newStream(d, "transfer", transferQueue, p.Families[layout.transfer.family]); err != nil {
 		return err
 	}
+	d.transfer.omitWait = d.opts.Limits.OmitCopyWait
 	d.dummy, err = d.Alloc("unused binding", U32, 64)
 	d.log.Debug("opened device", "name", p.Info.Name, "tier", d.caps.Tier, "compute", layout.compute, "transfer", layout.transfer)
 	return err
@@ -178,6 +181,12 @@ func (d *Device) makeCaps() Caps {
 		MaxSharedBytes: l.MaxSharedMemory, MaxInvocations: l.MaxInvocations, MaxGroups: l.MaxGroups, SubgroupSize: l.SubgroupSize,
 		HasFloat16: d.Summary.Physical.Features.Float16, MaxDispatchCost: MaxDispatchCost,
 	}
+	if c.Tier >= TierMatrix {
+		c.Matrix, _ = chooseMatrices(d.Summary.Physical)
+	}
+	if t.NoBFloat16 {
+		c.Matrix.BF16 = MatrixShape{}
+	}
 	if t.MaxAllocation > 0 {
 		c.MaxAllocation = min(c.MaxAllocation, t.MaxAllocation)
 	}
@@ -220,15 +229,35 @@ func (d *Device) Compute() *Stream { return d.compute }
 // Transfer returns the stream of the transfer queue.
 func (d *Device) Transfer() *Stream { return d.transfer }
 
-// NewCopyStream makes a stream of its own on the transfer queue, with a timeline that nobody else moves. Its owner closes
-// it, before the device; memory that it uses must be freed after that.
+// NewCopyStream returns a stream on the transfer queue, with a timeline that nobody else moves. Its owner closes it, before
+// the device; memory that it uses must be freed after that.
 func (d *Device) NewCopyStream(name string) (*Stream, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := len(d.idleStreams); n > 0 {
+		s := d.idleStreams[n-1]
+		d.idleStreams = d.idleStreams[:n-1]
+		s.Name = name
+		return s, nil
+	}
 	s, err := newStream(d, name, d.copyQueue, d.Summary.Physical.Families[d.copyQueue.vk.Family])
 	if err != nil {
 		s.destroy()
 		return nil, err
 	}
+	s.omitWait = d.opts.Limits.OmitCopyWait
+	d.copyStreams = append(d.copyStreams, s)
 	return s, nil
+}
+
+// closeCopyStream keeps a stream for the next owner. It is not destroyed before the device: Mesa 22.3 touches a timeline
+// that work has waited for once more after that work has signalled its end (vk_queue_submit_cleanup).
+func (d *Device) closeCopyStream(s *Stream) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s.err == nil {
+		d.idleStreams = append(d.idleStreams, s)
+	}
 }
 
 // SharedQueue says whether compute and transfer are one queue, so that work must be submitted in an order in which it
@@ -258,7 +287,10 @@ func (d *Device) AllocRegion(kind memory.Kind, size int64, label string) (memory
 	}
 	if err == nil && kind == memory.Device && d.opts.Limits.Poison && d.compute != nil && d.transfer != nil {
 		d.compute.Fill(Tensor{Mem: region, DType: U8, Shape: []int{int(region.Size)}}, 0xffffffff)
-		err = d.compute.Finish(context.Background())
+		if err := d.compute.Finish(context.Background()); err != nil {
+			d.FreeRegion(region)
+			return memory.Region{}, err
+		}
 	}
 	return region, err
 }
@@ -317,7 +349,7 @@ func (d *Device) Close() error {
 		if err := d.vk.WaitIdle(); err != nil && !errors.Is(err, vk.ErrDeviceLost) {
 			errs = append(errs, err)
 		}
-		for _, s := range []*Stream{d.compute, d.transfer} {
+		for _, s := range append([]*Stream{d.compute, d.transfer}, d.copyStreams...) {
 			if s != nil {
 				s.destroy()
 			}

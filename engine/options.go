@@ -32,12 +32,14 @@ type TestLimits struct {
 	MaxAllocation   int64
 	MaxStorageRange int64
 	MaxDispatchCost float64
+	NoBFloat16      bool // no bf16 matrices
 	SingleQueue     bool // one queue for compute and transfer
 	SharedFamily    bool // no dedicated transfer family: a second queue of the compute family, if there is one
 	DescriptorSets  bool // no push descriptors
 	Poison          bool // fill new device memory with NaN, so that what nobody wrote shows in results
 	OmitBarrier     int  // leave out the n-th barrier of the compute stream (from 1), to see that validation reports it
-	OmitWait        int  // leave out the n-th wait for another stream's timeline (from 1), likewise
+	OmitWait        int  // leave out the compute stream's n-th wait for another's timeline (from 1), likewise
+	OmitCopyWait    int  // the same for the transfer stream and every copy stream
 }
 
 // DeviceSummary describes a device before it is opened.

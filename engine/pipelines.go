@@ -80,9 +80,13 @@ func (p *pipelines) get(c Call) (*pipeline, error) {
 	for _, v := range c.Spec {
 		spec[v.ID] = v.Bits
 	}
+	subgroup := 0
+	if slices.Contains(shader.Capabilities, "CooperativeMatrixKHR") {
+		subgroup = p.device.caps.SubgroupSize
+	}
 	var err error
 	made.vk, err = p.device.vk.NewPipeline(vk.PipelineOptions{Name: c.Shader, SPIRV: shaders.SPIRV(c.Shader), Bindings: len(c.Bind),
-		PushSize: len(c.Push), Spec: spec, Cache: p.cache})
+		PushSize: len(c.Push), Spec: spec, Subgroup: subgroup, Cache: p.cache})
 	if err != nil {
 		return nil, err
 	}

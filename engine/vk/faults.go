@@ -18,6 +18,7 @@ type Faults struct {
 	AllocateAt   int64 // vkAllocateMemory answers out of device memory, once
 	AllocateFrom int64 // the same from this call on, until it is set to 0
 	SubmitAt     int64 // vkQueueSubmit answers device lost
+	RefuseAt     int64 // vkQueueSubmit answers out of host memory, once; the device lives on
 
 	allocations, submits atomic.Int64
 	lost                 atomic.Bool
@@ -66,6 +67,9 @@ func (f *Faults) submit(d *Device, wait, signal []Point, do func() error) error 
 	if n == f.SubmitAt {
 		f.lose(d)
 		return f.check("vkQueueSubmit")
+	}
+	if n == f.RefuseAt {
+		return &ResultError{Call: "vkQueueSubmit", Code: int32(vulkan.ErrorOutOfHostMemory)}
 	}
 	err := do()
 	if err == nil {

@@ -63,6 +63,8 @@ type Features struct {
 	Timeline, Storage16, Storage8, Float16, Int8, Int16, Int64, ScalarLayout, MemoryModel bool
 	CooperativeMatrix, CooperativeMatrix2Flexible, CooperativeMatrix2Workgroup            bool
 	BFloat16, BFloat16Matrix                                                              bool
+	// SubgroupMax: subgroups find maxima. FullSubgroups: pipelines may ask for whole subgroups of Limits.SubgroupSize.
+	SubgroupMax, FullSubgroups bool
 }
 
 // Heap is a memory heap of the device.
@@ -137,6 +139,8 @@ func extensionBits() map[string]C.uint32_t {
 		"VK_KHR_cooperative_matrix":   C.SHIM_EXT_COOPMAT,
 		"VK_NV_cooperative_matrix2":   C.SHIM_EXT_COOPMAT2,
 		"VK_KHR_shader_bfloat16":      C.SHIM_EXT_BFLOAT16,
+		// Also in Vulkan 1.3, but the instance asks for 1.2.
+		"VK_EXT_subgroup_size_control": C.SHIM_EXT_SUBGROUP_SIZE,
 	}
 }
 
@@ -183,6 +187,7 @@ func (p *PhysicalDevice) readProperties() {
 		CooperativeMatrix2Flexible:  s.cooperative_matrix2_flexible != 0,
 		CooperativeMatrix2Workgroup: s.cooperative_matrix2_workgroup != 0,
 		BFloat16:                    s.bfloat16 != 0, BFloat16Matrix: s.bfloat16_matrix != 0,
+		SubgroupMax: s.subgroup_operations&4 != 0, FullSubgroups: s.full_subgroups != 0,
 	}
 }
 

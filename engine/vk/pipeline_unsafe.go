@@ -68,6 +68,7 @@ type PipelineOptions struct {
 	Bindings int
 	PushSize int               // bytes
 	Spec     map[uint32]uint32 // specialization constants: id to 32-bit pattern
+	Subgroup int               // 0, or the size of subgroups, all of them full; needs Features.FullSubgroups
 	Cache    *PipelineCache    // may be nil
 }
 
@@ -152,7 +153,7 @@ func (p *Pipeline) compile(o PipelineOptions) error {
 	// Validity: the arrays hold no pointers and live until the call returns; the driver keeps neither.
 	var out unsafe.Pointer
 	err = checkCode("vkCreateComputePipelines", int32(C.shim_pipeline_create(d.shim, cache, unsafe.Pointer(module), unsafe.Pointer(p.layout),
-		unsafe.SliceData(ids), unsafe.SliceData(values), C.uint32_t(len(ids)), &out)))
+		C.uint32_t(o.Subgroup), unsafe.SliceData(ids), unsafe.SliceData(values), C.uint32_t(len(ids)), &out)))
 	p.handle = vulkan.Pipeline(out)
 	return err
 }

@@ -42,12 +42,12 @@ typedef struct {
 	char driver_info[256];
 	uint8_t device_uuid[16];
 	uint8_t driver_uuid[16];
-	uint32_t subgroup_size;
+	uint32_t subgroup_size, subgroup_operations;
 	uint64_t max_allocation;
 	uint32_t max_push_descriptors;
 	uint64_t import_alignment;
 	// features
-	uint32_t timeline, storage16, uniform16, storage8, float16, int8, int16, int64, scalar_layout, memory_model, subgroup_size_control, cooperative_matrix, cooperative_matrix2_flexible,
+	uint32_t timeline, storage16, uniform16, storage8, float16, int8, int16, int64, scalar_layout, memory_model, full_subgroups, cooperative_matrix, cooperative_matrix2_flexible,
 	    cooperative_matrix2_workgroup, cooperative_matrix2_tensor, cooperative_matrix2_block_loads, cooperative_matrix2_conversions, cooperative_matrix2_reductions, bfloat16, bfloat16_matrix;
 } shim_properties;
 
@@ -60,6 +60,7 @@ enum {
 	SHIM_EXT_COOPMAT2 = 16,
 	SHIM_EXT_BFLOAT16 = 32,
 	SHIM_EXT_MEMORY_PRIORITY = 64,
+	SHIM_EXT_SUBGROUP_SIZE = 128,
 };
 void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ext, shim_properties *out);
 
@@ -93,7 +94,9 @@ int32_t shim_timeline_signal(shim_device *d, void *semaphore, uint64_t value);
 
 // Compiles a compute pipeline. Not through vulkan-go: it gives the C copies of slices of structures (the
 // specialization constants among them) to a finalizer that may free them while the driver still compiles.
-int32_t shim_pipeline_create(shim_device *d, void *cache, void *module, void *layout, const uint32_t *ids, const uint32_t *values, uint32_t count, void **out);
+// subgroup, if not 0, asks for full subgroups of that size.
+int32_t shim_pipeline_create(shim_device *d, void *cache, void *module, void *layout, uint32_t subgroup, const uint32_t *ids, const uint32_t *values, uint32_t count,
+			     void **out);
 
 #define SHIM_MAX_WAITS 8
 typedef struct {

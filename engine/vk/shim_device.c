@@ -111,7 +111,8 @@ shim_device *shim_device_new(void *gipa, void *instance, void *device, uint32_t 
 
 void shim_device_free(shim_device *d) { free(d); }
 
-int32_t shim_pipeline_create(shim_device *d, void *cache, void *module, void *layout, const uint32_t *ids, const uint32_t *values, uint32_t count, void **out) {
+int32_t shim_pipeline_create(shim_device *d, void *cache, void *module, void *layout, uint32_t subgroup, const uint32_t *ids, const uint32_t *values, uint32_t count,
+			     void **out) {
 	struct entry {
 		uint32_t id, offset;
 		size_t size;
@@ -129,6 +130,11 @@ int32_t shim_pipeline_create(shim_device *d, void *cache, void *module, void *la
 	struct {
 		uint32_t sType;
 		const void *pNext;
+		uint32_t size;
+	} size = {ST_SUBGROUP_SIZE_REQUIRED, NULL, subgroup};
+	struct {
+		uint32_t sType;
+		const void *pNext;
 		uint32_t flags;
 		struct {
 			uint32_t sType;
@@ -140,7 +146,7 @@ int32_t shim_pipeline_create(shim_device *d, void *cache, void *module, void *la
 		} stage;
 		H layout, base;
 		int32_t baseIndex;
-	} info = {29, NULL, 0, {18, NULL, 0, 0x20 /* compute */, module, "main", count ? &special : NULL}, layout, NULL, -1};
+	} info = {29, NULL, 0, {18, subgroup ? &size : NULL, subgroup ? 2 /* full subgroups */ : 0, 0x20 /* compute */, module, "main", count ? &special : NULL}, layout, NULL, -1};
 	VkR result = d->createComputePipelines(d->device, cache, 1, &info, NULL, out);
 	free(entries);
 	return result;

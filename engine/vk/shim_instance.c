@@ -168,12 +168,15 @@ void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ex
 	V12Properties p12 = {.sType = ST_V12_PROPERTIES};
 	PushDescriptorProperties pd = {.sType = ST_PUSH_DESCRIPTOR_PROPERTIES};
 	HostMemoryProperties hm = {.sType = ST_HOST_MEMORY_PROPERTIES};
+	SubgroupSizeProperties ss = {.sType = ST_SUBGROUP_SIZE_PROPERTIES};
 	push(&p, &p11);
 	push(&p, &p12);
 	if (ext & SHIM_EXT_PUSH_DESCRIPTOR)
 		push(&p, &pd);
 	if (ext & SHIM_EXT_HOST_MEMORY)
 		push(&p, &hm);
+	if (ext & SHIM_EXT_SUBGROUP_SIZE)
+		push(&p, &ss);
 	props(physical, &p);
 	out->api_version = p.apiVersion;
 	out->driver_version = p.driverVersion;
@@ -186,6 +189,7 @@ void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ex
 	memcpy(out->device_uuid, p11.deviceUUID, 16);
 	memcpy(out->driver_uuid, p11.driverUUID, 16);
 	out->subgroup_size = p11.subgroupSize;
+	out->subgroup_operations = p11.subgroupOperations;
 	out->max_allocation = p11.maxMemoryAllocationSize;
 	out->max_push_descriptors = pd.maxPushDescriptors;
 	out->import_alignment = hm.minImportedHostPointerAlignment;
@@ -196,6 +200,7 @@ void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ex
 	CoopmatFeatures cm = {.sType = ST_COOPMAT_FEATURES};
 	Coopmat2Features cm2 = {.sType = ST_COOPMAT2_FEATURES};
 	Bfloat16Features bf = {.sType = ST_BFLOAT16_FEATURES};
+	SubgroupSizeFeatures sf = {.sType = ST_SUBGROUP_SIZE_FEATURES};
 	push(&f, &f11);
 	push(&f, &f12);
 	if (ext & SHIM_EXT_COOPMAT)
@@ -204,6 +209,8 @@ void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ex
 		push(&f, &cm2);
 	if (ext & SHIM_EXT_BFLOAT16)
 		push(&f, &bf);
+	if (ext & SHIM_EXT_SUBGROUP_SIZE)
+		push(&f, &sf);
 	feats(physical, &f);
 	out->timeline = f12.timelineSemaphore;
 	out->storage16 = f11.storageBuffer16;
@@ -215,6 +222,8 @@ void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ex
 	out->int16 = f.features[41];
 	out->scalar_layout = f12.scalarBlockLayout;
 	out->memory_model = f12.vulkanMemoryModel;
+	// Pipelines ask for the size that subgroup_size names: it must be one that they may ask for.
+	out->full_subgroups = sf.control && sf.full && (ss.stages & 0x20 /* compute */) && ss.min <= p11.subgroupSize && p11.subgroupSize <= ss.max;
 	out->cooperative_matrix = cm.matrix;
 	out->cooperative_matrix2_flexible = cm2.flexibleDimensions;
 	out->cooperative_matrix2_workgroup = cm2.workgroupScope;
@@ -292,6 +301,7 @@ typedef struct {
 	CoopmatFeatures cm;
 	Coopmat2Features cm2;
 	Bfloat16Features bf;
+	SubgroupSizeFeatures sf;
 } FeatureChain;
 
 void *shim_feature_chain(uint32_t ext, const shim_properties *p) {
@@ -323,6 +333,10 @@ void *shim_feature_chain(uint32_t ext, const shim_properties *p) {
 	if (ext & SHIM_EXT_BFLOAT16 && p->bfloat16) {
 		c->bf = (Bfloat16Features){.sType = ST_BFLOAT16_FEATURES, .type = 1, .matrix = p->bfloat16_matrix};
 		push(&c->v12, &c->bf);
+	}
+	if (ext & SHIM_EXT_SUBGROUP_SIZE && p->full_subgroups) {
+		c->sf = (SubgroupSizeFeatures){.sType = ST_SUBGROUP_SIZE_FEATURES, .control = 1, .full = 1};
+		push(&c->v12, &c->sf);
 	}
 	return c;
 }

@@ -54,6 +54,9 @@ enum {
 	ST_LAYER_SETTINGS = 1000496000,
 	ST_DEBUG_MESSENGER = 1000128004,
 	ST_DEBUG_NAME = 1000128000,
+	ST_SUBGROUP_SIZE_PROPERTIES = 1000225000,
+	ST_SUBGROUP_SIZE_REQUIRED = 1000225001,
+	ST_SUBGROUP_SIZE_FEATURES = 1000225002,
 };
 
 typedef struct {
@@ -122,6 +125,18 @@ typedef struct {
 	void *pNext;
 	uint64_t minImportedHostPointerAlignment;
 } HostMemoryProperties;
+
+typedef struct {
+	uint32_t sType;
+	void *pNext;
+	VkB32 control, full;
+} SubgroupSizeFeatures;
+
+typedef struct {
+	uint32_t sType;
+	void *pNext;
+	uint32_t min, max, maxSubgroups, stages;
+} SubgroupSizeProperties;
 
 typedef struct {
 	uint32_t sType;
