@@ -10,20 +10,15 @@ cd "$(dirname "$0")/.."
 go=${GO:-scripts/go.sh}
 mkdir -p demo
 "$go" build -o vkandinsky ./cmd/vkandinsky
-[ -e demo/checkpoint/config.yaml ] || ./vkandinsky synth --preset demo --output demo/checkpoint
-ffmpeg -hide_banner -loglevel error -y -f lavfi -i mandelbrot=size=256x256:rate=1 -frames:v 1 demo/first.png
+[ -e demo/checkpoint/i2v.yaml ] || ./vkandinsky synth --preset demo --output demo/checkpoint
+ffmpeg -hide_banner -loglevel error -y -f lavfi -i mandelbrot=size=256x192:rate=1 -frames:v 1 demo/first.png
 
 ./vkandinsky generate \
-	--config demo/checkpoint/config.yaml --checkpoint-dir demo/checkpoint \
-	--prompt "A red fox runs through deep snow." --image demo/first.png \
-	--enable-block-swap --blocks-in-memory 2 --seed 1 --stats \
-	--output-filename demo.mp4
+	--config demo/checkpoint/i2v.yaml --prompt "A red fox runs through deep snow." --image demo/first.png \
+	--width 128 --height 96 --video-duration 1 --enable-block-swap --blocks-in-memory 2 --seed 1 --stats \
+	--output-filename demo.mp4 --contact-sheet demo.png
 
-# Eight frames spread over the clip, in one picture.
 frames=$(ffprobe -v error -select_streams v:0 -count_packets -show_entries stream=nb_read_packets -of csv=p=0 demo.mp4)
 frames=${frames%%,*}
-[ "$frames" -ge 2 ] || { echo "demo: demo.mp4 has $frames frames" >&2; exit 1; }
-step=$(((frames + 7) / 8))
-ffmpeg -hide_banner -loglevel error -y -i demo.mp4 \
-	-vf "select='not(mod(n,$step))',tile=4x2:padding=4:margin=4" -frames:v 1 -fps_mode passthrough demo.png
+[ "$frames" = 25 ] || { echo "demo: demo.mp4 has $frames frames, want 25" >&2; exit 1; }
 echo "demo.mp4: $frames frames; demo.png: a contact sheet of them"

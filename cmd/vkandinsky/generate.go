@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -187,11 +188,29 @@ func (j *job) generate(ctx context.Context, d *engine.Device) (*kandinsky5.Resul
 		}
 		return nil, badInput(err) // nothing but the checkpoint has been looked at
 	}
+	if err := j.refuseTooLarge(d); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
 	result, err := p.Generate(ctx, j.request)
 	if closeErr := p.Close(); err == nil {
 		err = closeErr
 	}
 	return result, err
+}
+
+// refuseTooLarge plans the run and refuses it, before any work, when the device's memory cannot hold it. Plans count whole
+// chunks of the allocator, which are made smaller where memory is short, so less than a chunk too much is tried.
+func (j *job) refuseTooLarge(d *engine.Device) error {
+	const chunk = 64 << 20
+	limits := deviceLimits(d)
+	plan, err := kandinsky5.PlanRun(j.checkpoint.Config, j.checkpoint, j.options, j.request, limits)
+	if err != nil {
+		return err
+	}
+	if limits.Device == 0 || plan.Device <= limits.Device+chunk {
+		return nil
+	}
+	return planError(plan, limits)
 }
 
 // check turns the flags into a job.

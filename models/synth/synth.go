@@ -40,8 +40,9 @@ func Preset(name string) (Model, error) {
 		return small(name, weights.SmallSynth(), 4), nil
 	case Demo:
 		o := weights.SmallSynth()
-		o.DiT.ModelDim, o.DiT.FFDim, o.DiT.NumVisualBlocks = 192, 512, 10
-		return small(name, o, 12), nil
+		o.DiT.FFDim, o.DiT.NumVisualBlocks = 384, 8
+		o.VAE.BlockOutChannels, o.VAE.NormNumGroups = []int{8, 16, 16, 16}, 4
+		return small(name, o, 10), nil
 	}
 	config, err := configs.Preset(name)
 	if err != nil {
