@@ -59,7 +59,7 @@ demo: ## a small model, a video made with block swapping, a contact sheet
 	GO=$(GO) scripts/demo.sh
 
 wine: ## cross-compile for Windows and run the program under Wine
-	$(call deps,build vulkan windows)
+	$(call deps,build vulkan media windows)
 	GO=$(GO) scripts/windows.sh
 
 clean: ## remove what make made in this folder
