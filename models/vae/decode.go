@@ -39,8 +39,7 @@ func (v *VAE) Decode(ctx context.Context, latents engine.Tensor, o DecodeOptions
 	if err := o.Tiling.check(); err != nil {
 		return err
 	}
-	return v.do(ctx, decodeJob(latents, o, func(ctx context.Context, f Frames, t engine.Tensor) error {
-		var err error
+	_, err := v.do(ctx, decodeJob(latents, o, func(ctx context.Context, f Frames, t engine.Tensor) (err error) {
 		if o.Float {
 			f.Float, err = v.dev.DownloadF32(ctx, t)
 		} else {
@@ -51,6 +50,7 @@ func (v *VAE) Decode(ctx context.Context, latents engine.Tensor, o DecodeOptions
 		}
 		return deliver(f)
 	}), *v.decoder)
+	return err
 }
 
 // decodeJob gathers finished frames, as bytes or floats, in one tensor for send.
@@ -66,10 +66,10 @@ func decodeJob(latents engine.Tensor, o DecodeOptions, send func(context.Context
 	return job{part: decoderPart, in: latents, gain: gain, tiling: o.Tiling, from: latentUnit, to: pixelUnit, progress: o.Progress,
 		emit: func(ctx context.Context, n *net, first int, frames []buffer) error {
 			h, w, c := frames[0].Dim(0), frames[0].Dim(1), frames[0].Dim(2)
-			all := video{n.pool.take(dt, len(frames), h, w, c)}
-			defer n.pool.put(all.buffer)
+			all := video{n.kept.take(dt, len(frames), h, w, c)}
+			defer n.kept.put(all.buffer)
 			if n.planning() {
-				return n.pool.err
+				return n.err()
 			}
 			for t, f := range frames {
 				if o.Float {

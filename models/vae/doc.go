@@ -8,8 +8,8 @@
 // normalised frames only when a convolution is about to read them, into a window of three; convolutions write frame by
 // frame, and what they will not read again makes room at once. So a residual block holds its input and one more clip, not
 // four, and nothing larger than a frame has to be in one piece. All of it lies in a few slabs (pool) whose sizes are known
-// before work starts, because the same code that records the work plans it when it is run without a stream: MemoryNeed is
-// that, exact to the byte.
+// before work starts, because the same code that records the work plans it when it is run without a stream:
+// Model.DecodeNeed and EncodeNeed are that, exact to the byte.
 //
 // Tiles. GroupNorm's statistics cover what is decoded at once, so tiling changes the result a little, and to reproduce a
 // video the tiling must be the same. Tiling says what is decoded at once; ChooseTiling is the reference's choice and

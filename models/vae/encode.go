@@ -48,7 +48,7 @@ func (v *VAE) Encode(ctx context.Context, pixels engine.Tensor, o EncodeOptions)
 	if err != nil {
 		return nil, fmt.Errorf("vae: encode: %w", err)
 	}
-	if err := v.do(ctx, encodeJob(pixels, moments, o), *v.encoder); err != nil {
+	if _, err := v.do(ctx, encodeJob(pixels, moments, o), *v.encoder); err != nil {
 		v.dev.Free(moments)
 		return nil, err
 	}

@@ -25,6 +25,8 @@ type job struct {
 	net         *net
 	layers      []layer
 	done, total int
+	planned     map[[3]int]bool // sizes of tiles that were planned
+	channels    int             // of the result
 }
 
 // unit is how many frames and places of a side one latent place stands for; the first frame stands for one.
@@ -56,11 +58,11 @@ func (j *job) run(ctx context.Context) error {
 		}
 		keep := j.to.count(time.keep)
 		if k > 0 {
-			j.net.pool.put(x.frames[0])
+			j.net.kept.put(x.frames[0])
 			x.frames = x.frames[1:]
 			keep = time.keep * j.to.frames
 			j.fade(x, before, time.fade*j.to.frames)
-			j.net.free(before)
+			j.free(before)
 		}
 		if err := j.emit(ctx, j.net, first, x.frames[:keep]); err != nil {
 			return err
@@ -69,12 +71,12 @@ func (j *job) run(ctx context.Context) error {
 		before = x
 		if k+1 < len(times) {
 			drop := max(0, len(x.frames)-times[k+1].fade*j.to.frames) // only what is faded into the next tile is kept
-			j.net.pool.put(x.frames[:drop]...)
+			j.net.kept.put(x.frames[:drop]...)
 			before.frames = x.frames[drop:]
 		}
 	}
-	j.net.free(before)
-	return j.net.pool.err
+	j.free(before)
+	return j.net.err()
 }
 
 // fade blends the last frames of a clip into the first of the next (kandinsky/models/vae.py, blend_t).
@@ -109,7 +111,7 @@ func (j *job) frames(ctx context.Context, time cut, rows, columns []cut) (clip, 
 			}
 			if r > 0 {
 				j.blend(x, above[c], 0, row.fade*j.to.places)
-				j.net.free(above[c])
+				j.free(above[c])
 			}
 			if c > 0 {
 				j.blend(x, above[c-1], 1, column.fade*j.to.places)
@@ -117,11 +119,11 @@ func (j *job) frames(ctx context.Context, time cut, rows, columns []cut) (clip, 
 			j.paste(out, x, row, column)
 			above[c] = x
 			if last := r == len(rows)-1; last && c > 0 {
-				j.net.free(above[c-1])
+				j.free(above[c-1])
 			}
 		}
 	}
-	j.net.free(above[len(above)-1])
+	j.free(above[len(above)-1])
 	return out, nil
 }
 
@@ -129,7 +131,7 @@ func (j *job) frames(ctx context.Context, time cut, rows, columns []cut) (clip, 
 func (j *job) blank(x clip, rows, columns []cut) clip {
 	out := empty(len(x.frames), rows[len(rows)-1].to*j.to.places, columns[len(columns)-1].to*j.to.places)
 	for t := range out.frames {
-		out.frames[t] = j.net.pool.take(engine.F32, out.h, out.w, x.channels())
+		out.frames[t] = j.net.kept.take(engine.F32, out.h, out.w, x.channels())
 	}
 	return out
 }
@@ -153,12 +155,24 @@ func (j *job) paste(out, x clip, row, column cut) {
 	}
 }
 
-// tile runs the network over one tile.
+// tile runs the network over one tile. When planning, tiles of one size are planned once.
 func (j *job) tile(ctx context.Context, time, row, column cut) (clip, error) {
+	size := [3]int{time.to - time.from, row.to - row.from, column.to - column.from}
+	if j.net.planning() && j.planned[size] {
+		out := empty(j.to.count(size[0]), size[1]*j.to.places, size[2]*j.to.places)
+		for t := range out.frames {
+			out.frames[t] = j.net.kept.take(engine.F32, out.h, out.w, j.channels)
+		}
+		return out, j.net.err()
+	}
 	for {
 		x, err := j.net.run(ctx, j.crop(time, row, column), j.layers)
-		if err != nil || j.net.planning() {
+		if err != nil {
 			return x, err
+		}
+		if j.net.planning() {
+			j.planned[size], j.channels = true, x.channels()
+			return x, nil
 		}
 		sound, err := j.finite(ctx, x)
 		if err != nil {
@@ -175,10 +189,13 @@ func (j *job) tile(ctx context.Context, time, row, column cut) (clip, error) {
 		if !ok {
 			return x, fmt.Errorf("vae: %s: the result is not finite: the weights or the input are broken", j.part.verb())
 		}
-		j.net.free(x)
+		j.free(x)
 		j.net.act = dt
 	}
 }
+
+// free puts a result's memory back.
+func (j *job) free(c clip) { j.net.kept.put(c.frames...) }
 
 // finite waits for a tile and tells whether it is sound. A corner is enough to look at: what is not finite anywhere in the
 // network is everywhere after the next GroupNorm, whose statistics cover the tile.

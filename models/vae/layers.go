@@ -3,13 +3,12 @@ package vae
 import (
 	"fmt"
 
-	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
 // encoder lists the layers from pixels to the posterior's parameters, mean and logarithm of the variance.
 func (n *net) encoder(c weights.VAEConfig) []layer {
-	layers := []layer{n.conv("encoder.conv_in.conv", n.act)}
+	layers := []layer{n.conv("encoder.conv_in.conv")}
 	for b := range c.BlockOutChannels {
 		prefix := fmt.Sprintf("encoder.down_blocks.%d.", b)
 		for r := range c.LayersPerBlock {
@@ -20,12 +19,12 @@ func (n *net) encoder(c weights.VAEConfig) []layer {
 		}
 	}
 	layers = append(layers, n.middle("encoder.mid_block.")...)
-	return append(layers, n.finish("encoder.conv_norm_out", "encoder.conv_out.conv"), n.conv("quant_conv", engine.F32))
+	return append(layers, n.finish("encoder.conv_norm_out", "encoder.conv_out.conv", n.pool), n.exact("quant_conv", n.kept))
 }
 
 // decoder lists the layers from latents to pixels.
 func (n *net) decoder(c weights.VAEConfig) []layer {
-	layers := []layer{n.conv("post_quant_conv", engine.F32), n.conv("decoder.conv_in.conv", n.act)}
+	layers := []layer{n.exact("post_quant_conv", n.pool), n.conv("decoder.conv_in.conv")}
 	layers = append(layers, n.middle("decoder.mid_block.")...)
 	for b := range c.BlockOutChannels {
 		prefix := fmt.Sprintf("decoder.up_blocks.%d.", b)
@@ -36,7 +35,7 @@ func (n *net) decoder(c weights.VAEConfig) []layer {
 			layers = append(layers, n.upsample(prefix+"upsamplers.0.conv.conv", timeFactor(b)))
 		}
 	}
-	return append(layers, n.finish("decoder.conv_norm_out", "decoder.conv_out.conv"))
+	return append(layers, n.finish("decoder.conv_norm_out", "decoder.conv_out.conv", n.kept))
 }
 
 func (n *net) middle(prefix string) []layer {

@@ -14,7 +14,8 @@ const eps = 1e-6
 // net records layers, or only takes and puts back their memory where stream is nil (planning).
 type net struct {
 	stream *engine.Stream
-	pool   *pool
+	pool   *pool // of what lives within a tile; empty between tiles
+	kept   *pool // of tiles' results and what is made of them
 	params load.Params
 	act    engine.DType // of activations
 	groups int          // of every GroupNorm
@@ -35,8 +36,8 @@ func (n *net) run(ctx context.Context, x clip, layers []layer) (clip, error) {
 			return x, err
 		}
 		x = apply(x)
-		if n.pool.err != nil {
-			return x, n.pool.err
+		if err := n.err(); err != nil {
+			return x, err
 		}
 		if err := n.throttle(ctx); err != nil {
 			return x, err
@@ -59,10 +60,15 @@ func (n *net) throttle(ctx context.Context) error {
 }
 
 // planning tells whether memory is only counted.
-func (n *net) planning() bool { return n.stream == nil || n.pool.err != nil }
+func (n *net) planning() bool { return n.stream == nil || n.err() != nil }
 
-// free puts a clip's frames back.
-func (n *net) free(c clip) { n.pool.put(c.frames...) }
+// err is the first memory that could not be had.
+func (n *net) err() error {
+	if n.pool.err != nil {
+		return n.pool.err
+	}
+	return n.kept.err
+}
 
 // kernel is one output frame of a convolution.
 type kernel struct {
@@ -94,30 +100,38 @@ func causal(t int, source func(t int) engine.Tensor) (taps [3]engine.Tensor) {
 	return taps
 }
 
-// conv is a causal convolution of the clip as it is; 1×1×1 kernels have one tap and no past.
-func (n *net) conv(name string, dt engine.DType) layer {
-	return func(x clip) clip {
-		y := empty(len(x.frames), x.h, x.w)
-		long := n.params.Get(name+".weight").Dim(1) == 3
-		for t := range y.frames {
-			y.frames[t] = n.pool.take(dt, x.h, x.w, n.outChannels(name))
-			k := kernel{name: name, y: y.frames[t].Tensor, taps: [3]engine.Tensor{x.frames[t].Tensor}}
-			if long {
-				k.taps = causal(t, func(t int) engine.Tensor { return x.frames[t].Tensor })
-			}
-			n.convolve(k)
-			switch { // what no later frame reads
-			case !long:
-				n.pool.put(x.frames[t])
-			case t >= 2:
-				n.pool.put(x.frames[t-2])
-			}
-		}
+// conv is a causal convolution of the clip as it is.
+func (n *net) conv(name string) layer {
+	return func(x clip) clip { return n.convolved(x, name, n.pool, n.act) }
+}
+
+// exact is conv with an fp32 result in a pool, for the few channels at the network's ends.
+func (n *net) exact(name string, to *pool) layer {
+	return func(x clip) clip { return n.convolved(x, name, to, engine.F32) }
+}
+
+// convolved convolves a clip; 1×1×1 kernels have one tap and no past.
+func (n *net) convolved(x clip, name string, to *pool, dt engine.DType) clip {
+	y := empty(len(x.frames), x.h, x.w)
+	long := n.params.Get(name+".weight").Dim(1) == 3
+	for t := range y.frames {
+		y.frames[t] = to.take(dt, x.h, x.w, n.outChannels(name))
+		k := kernel{name: name, y: y.frames[t].Tensor, taps: [3]engine.Tensor{x.frames[t].Tensor}}
 		if long {
-			n.pool.put(x.frames[max(0, len(x.frames)-2):]...)
+			k.taps = causal(t, func(t int) engine.Tensor { return x.frames[t].Tensor })
 		}
-		return y
+		n.convolve(k)
+		switch { // what no later frame reads
+		case !long:
+			n.pool.put(x.frames[t])
+		case t >= 2:
+			n.pool.put(x.frames[t-2])
+		}
 	}
+	if long {
+		n.pool.put(x.frames[max(0, len(x.frames)-2):]...)
+	}
+	return y
 }
 
 // downsample is a causal convolution of stride 2 in space and step in time: T frames become (T − 1)/step + 1.
@@ -227,13 +241,13 @@ func (n *net) resnet(name string) layer {
 }
 
 // finish is GroupNorm, SiLU and a last convolution. Its operand is fp32: an overflow there would stay in its place, where
-// overflows before are spread by the next GroupNorm.
-func (n *net) finish(norm, conv string) layer {
+// overflows before are spread by the next GroupNorm. The result lies in a pool.
+func (n *net) finish(norm, conv string, to *pool) layer {
 	return func(x clip) clip {
 		y := empty(len(x.frames), x.h, x.w)
 		n.normConv(x, norm, conv, engine.F32, func(t int) (out, residual engine.Tensor) {
 			n.pool.put(x.frames[t])
-			y.frames[t] = n.pool.take(engine.F32, x.h, x.w, n.outChannels(conv))
+			y.frames[t] = to.take(engine.F32, x.h, x.w, n.outChannels(conv))
 			return y.frames[t].Tensor, engine.Tensor{}
 		})
 		return y

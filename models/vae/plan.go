@@ -84,13 +84,15 @@ func (m Model) count(need *load.Need, j job) error {
 	if err != nil {
 		return err
 	}
-	p, err := plan(j, g.Bind(memory.Region{}), m.Config, m.Precision, m.Limits)
+	n, err := plan(j, g.Bind(memory.Region{}), m.Config, m.Precision, m.Limits)
 	if err != nil {
 		return err
 	}
 	need.Add("always", j.part.label(), 1, g.Bytes)
-	for _, size := range p.high {
-		need.Add(j.part.verb(), j.part.slabLabel(), 1, size)
+	for _, p := range []*pool{n.pool, n.kept} {
+		for _, size := range p.high {
+			need.Add(j.part.verb(), j.part.slabLabel(), 1, size)
+		}
 	}
 	return nil
 }
@@ -129,45 +131,47 @@ func (m Model) FitTiling(s Size, budget int64) (Tiling, error) {
 
 func (t Tiling) area() int { return t.Height * t.Width }
 
-// plan runs a job without a stream and returns the pool with the sizes of its slabs.
-func plan(j job, params load.Params, c weights.VAEConfig, p load.Precision, l Limits) (*pool, error) {
-	pool := newPool(l.MaxAllocation)
-	return pool, j.start(context.Background(), &net{pool: pool, params: params, act: activation(p), groups: c.NormNumGroups, half: l.Half, maxBinding: l.MaxStorageRange}, c)
+// plan runs a job without a stream and returns its pools, which have sizes then.
+func plan(j job, params load.Params, c weights.VAEConfig, p load.Precision, l Limits) (*net, error) {
+	n := &net{pool: newPool(l.MaxAllocation), kept: newPool(l.MaxAllocation), params: params, act: activation(p), groups: c.NormNumGroups,
+		half: l.Half, maxBinding: l.MaxStorageRange}
+	return n, j.start(context.Background(), n, c)
 }
 
-// do plans a job, takes its memory, runs it and waits for it.
-func (v *VAE) do(ctx context.Context, j job, params load.Params) error {
-	limits := LimitsOf(v.dev.Caps(), v.precision)
-	planned, err := plan(j, params, v.config, v.precision, limits)
+// do plans a job, takes its memory, runs it and waits for it. It returns the type that activations had in the end: every
+// job begins with the narrow one, so that what was done before does not change results.
+func (v *VAE) do(ctx context.Context, j job, params load.Params) (engine.DType, error) {
+	n, err := plan(j, params, v.config, v.precision, v.limits)
 	if err != nil {
+		return n.act, err
+	}
+	defer n.release(v.dev)
+	if err := n.bind(v.dev, j.part.slabLabel()); err != nil {
+		return n.act, fmt.Errorf("vae: %w", err)
+	}
+	n.stream = v.dev.Compute()
+	if err := j.start(ctx, n, v.config); err != nil {
+		return n.act, err
+	}
+	return n.act, n.stream.Finish(ctx)
+}
+
+// bind takes the memory that was planned.
+func (n *net) bind(d *engine.Device, label string) error {
+	if err := n.pool.bind(d, label); err != nil {
 		return err
 	}
-	var slabs []memory.Region
-	defer func() {
-		for _, s := range slabs {
-			v.dev.FreeRegion(s)
-		}
-	}()
-	for _, size := range planned.high {
-		s, err := v.dev.AllocRegion(memory.Device, size, j.part.slabLabel())
-		if err != nil {
-			return fmt.Errorf("vae: %w", err)
-		}
-		slabs = append(slabs, s)
-	}
-	n := &net{stream: v.dev.Compute(), pool: planned.with(slabs), params: params, act: v.act, groups: v.config.NormNumGroups,
-		half: limits.Half, maxBinding: limits.MaxStorageRange}
-	err = j.start(ctx, n, v.config)
-	v.act = n.act // what was too narrow once will be again
-	if err != nil {
-		return err
-	}
-	return n.stream.Finish(ctx)
+	return n.kept.bind(d, label)
+}
+
+func (n *net) release(d *engine.Device) {
+	n.pool.release(d)
+	n.kept.release(d)
 }
 
 // start runs the job on a net.
 func (j job) start(ctx context.Context, n *net, c weights.VAEConfig) error {
-	j.net = n
+	j.net, j.planned = n, map[[3]int]bool{}
 	if j.part == encoderPart {
 		j.layers = n.encoder(c)
 	} else {

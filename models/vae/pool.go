@@ -9,7 +9,7 @@ import (
 
 // pool hands out device memory in the order in which one stream uses it: what is put back can be taken again at once,
 // because the stream orders the later use after the earlier one. Its decisions are arithmetic and the same every time, so
-// a run on a pool without memory (newPool) tells how much one with memory (with) needs.
+// a run without memory (planning) tells how much the real one needs.
 type pool struct {
 	limit  int64 // of a slab, bytes
 	spaces []*memory.Space
@@ -33,11 +33,29 @@ const slabAlign = 256
 // newPool returns a pool for planning, whose slabs are at most limit bytes each, as much as the device allocates at once.
 func newPool(limit int64) *pool { return &pool{limit: limit &^ (slabAlign - 1)} }
 
-// with returns a fresh pool in memory of the sizes that planning found.
-func (p *pool) with(slabs []memory.Region) *pool {
-	q := newPool(p.limit)
-	q.slabs = slabs
-	return q
+// bind takes device memory of the sizes that planning found and begins anew: what is taken from now on has memory. After
+// an error the caller still releases.
+func (p *pool) bind(d *engine.Device, label string) error {
+	if p.live != 0 {
+		panic(fmt.Sprintf("vae: %d bytes are still handed out after planning", p.live))
+	}
+	for k, size := range p.high {
+		r, err := d.AllocRegion(memory.Device, size, label)
+		if err != nil {
+			return err
+		}
+		p.slabs = append(p.slabs, r)
+		p.spaces[k] = memory.NewSpace(p.limit)
+	}
+	return nil
+}
+
+// release gives the memory back once the GPU has passed what was recorded.
+func (p *pool) release(d *engine.Device) {
+	for _, r := range p.slabs {
+		d.FreeRegion(r)
+	}
+	p.slabs = nil
 }
 
 // take hands out a tensor. Errors are sticky: the zero buffer and p.err.
@@ -61,15 +79,16 @@ func (p *pool) take(dt engine.DType, shape ...int) buffer {
 		p.high = append(p.high, 0)
 		b.at, _ = p.spaces[b.slab].Alloc(size, slabAlign)
 	}
-	p.high[b.slab] = max(p.high[b.slab], b.at+size)
 	p.live += size
 	p.most = max(p.most, p.live)
-	if p.slabs != nil {
-		if b.slab >= len(p.slabs) || p.high[b.slab] > p.slabs[b.slab].Size {
-			panic(fmt.Sprintf("vae: %v passes the %d planned slabs: planning and work differ", b.Tensor, len(p.slabs)))
-		}
-		b.Mem, b.Offset = p.slabs[b.slab], b.at
+	if p.slabs == nil {
+		p.high[b.slab] = max(p.high[b.slab], b.at+size)
+		return b
 	}
+	if b.slab >= len(p.slabs) || b.at+size > p.high[b.slab] {
+		panic(fmt.Sprintf("vae: %v passes what was planned, %v: planning and work differ", b.Tensor, p.high))
+	}
+	b.Mem, b.Offset = p.slabs[b.slab], b.at
 	return b
 }
 
@@ -82,13 +101,4 @@ func (p *pool) put(buffers ...buffer) {
 		p.spaces[b.slab].Free(b.at)
 		p.live -= (b.Bytes() + slabAlign - 1) &^ (slabAlign - 1)
 	}
-}
-
-// bytes is the size of all slabs.
-func (p *pool) bytes() int64 {
-	var n int64
-	for _, h := range p.high {
-		n += h
-	}
-	return n
 }

@@ -16,7 +16,7 @@ type VAE struct {
 	reader    load.Reader
 	config    weights.VAEConfig
 	precision load.Precision
-	act       engine.DType // of activations
+	limits    Limits
 	encoder   *load.Params
 	decoder   *load.Params
 }
@@ -27,7 +27,7 @@ func New(dev *engine.Device, r load.Reader, c weights.VAEConfig, p load.Precisio
 	if p == load.Mixed {
 		r = halfWeights{r}
 	}
-	v := &VAE{dev: dev, reader: r, config: c, precision: p, act: activation(p)}
+	v := &VAE{dev: dev, reader: r, config: c, precision: p, limits: LimitsOf(dev.Caps(), p)}
 	if err := checkConfig(c); err != nil {
 		return nil, err
 	}
