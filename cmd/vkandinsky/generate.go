@@ -43,18 +43,18 @@ type requestFlags struct {
 const upstreamSeed = 1137
 
 func (r *requestFlags) register(f *pflag.FlagSet) {
-	f.StringVar(&r.prompt, "prompt", "", "what the video shows")
+	f.StringVar(&r.prompt, "prompt", "", "`TEXT` that says what the video shows")
 	f.StringVar(&r.image, "image", "", "first frame: a PNG, JPEG or WebP `FILE` (image-to-video configurations)")
-	f.StringVar(&r.negative, "negative-prompt", configs.DefaultNegativePrompt, "what the video should not be like")
+	f.StringVar(&r.negative, "negative-prompt", configs.DefaultNegativePrompt, "`TEXT` that says what the video should not be like")
 	r.size.register(f)
 	f.IntVar(&r.steps, "sample-steps", 0, "sampling `STEPS` (default the configuration's)")
 	f.Float64Var(&r.guidance, "guidance-weight", 0, "`WEIGHT` of the prompt against the negative prompt; 1 halves the work (default the configuration's)")
 	f.Float64Var(&r.scale, "scheduler-scale", 5, "`SHIFT` of the steps towards noise")
 	f.Uint64Var(&r.seed, "seed", upstreamSeed, "`NUMBER` the noise follows from")
 	f.BoolVar(&r.magcache, "magcache", false, "skip forward passes that change little (MagCache)")
-	f.IntVar(&r.expand, "expand-prompt", 0, "1 to let the text encoder write the prompt out; not available yet")
+	f.IntVar(&r.expand, "expand-prompt", 0, "`1` would let the text encoder write the prompt out; not available yet")
 	f.BoolVar(&r.quantizeQwen, "qwen-quantization", false, "4-bit text encoder; not available yet")
-	f.StringVar(&r.attention, "attention-engine", "auto", "accepted for upstream's command lines: auto, sdpa, flash_attention_2 or flash_attention_3 all mean the kernels of this program")
+	f.StringVar(&r.attention, "attention-engine", "auto", "`ENGINE` as the reference program knows them: auto, sdpa, flash_attention_2 and flash_attention_3 all mean this program's own kernels")
 }
 
 // holdFlags say how networks are held besides the visual blocks.

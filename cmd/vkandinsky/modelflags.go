@@ -22,8 +22,8 @@ type modelFlags struct {
 func (m *modelFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&m.configName, "config", "", "configuration: a yaml `FILE` or the name of a built-in one (vkandinsky synth --help lists them)")
 	f.StringVar(&m.dir, "checkpoint-dir", "", "`FOLDER` to look for the configuration's checkpoints in; a Diffusers folder needs no --config")
-	f.StringVar(&m.precisionName, "precision", "mixed", "mixed (16-bit operands, fp32 sums) or f32")
-	f.StringVar(&m.dtype, "dtype", "", "the same in upstream's words: bfloat16 or float16 mean mixed, float32 means f32")
+	f.StringVar(&m.precisionName, "precision", "mixed", "`HOW` exactly to compute: mixed (16-bit operands, fp32 sums) or f32")
+	f.StringVar(&m.dtype, "dtype", "", "the same as a `TYPE` of the reference program: bfloat16 or float16 mean mixed, float32 means f32")
 }
 
 // config reads the configuration, or that of a Diffusers folder.
@@ -95,8 +95,8 @@ func (s *swapFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&s.enable, "enable-block-swap", false, "keep only some visual blocks on the device, swap the others in from host memory")
 	f.IntVar(&s.inMemory, "blocks-in-memory", 0, fmt.Sprintf("how many `BLOCKS` the device holds at a time; enables swapping; default the configuration's, or %d", defaultBlocksInMemory))
 	f.IntVar(&s.stream, "stream-slots", 0, "of these, the `SLOTS` that swapped blocks take turns in (default 2)")
-	f.StringVar(&s.policyName, "swap-policy", "resident", "resident (most blocks stay, the others stream) or fifo (all take turns)")
-	f.StringVar(&s.tierName, "host-tier", "", "where blocks wait: pinned (host-visible memory) or mapped (the file, through staging buffers); by default what the host has memory for")
+	f.StringVar(&s.policyName, "swap-policy", "resident", "`POLICY`: resident (most blocks stay, the others stream) or fifo (all take turns)")
+	f.StringVar(&s.tierName, "host-tier", "", "`PLACE` where blocks wait: pinned (host-visible memory) or mapped (the file, through staging buffers); by default what the host has memory for")
 }
 
 func (s *swapFlags) policy() swap.Policy { return swap.Policy(s.policyName) }

@@ -37,7 +37,7 @@ func verifyCommand() *command {
 	}
 	var o verifyOptions
 	f := cmd.flags.group("How to compute")
-	f.StringVar(&o.precision, "precision", "both", "mixed, f32 or both")
+	f.StringVar(&o.precision, "precision", "both", "`PRECISION`: mixed, f32 or both")
 	f.IntVar(&o.blocks, "blocks-in-memory", 0, "swap the transformers' blocks with so many `BLOCKS` on the device; results must not change")
 	f.StringVar(&o.tokenizers, "tokenizers", "", "`FOLDER` with the published vocabularies for a tokenizer case (default ../tokenizers beside it)")
 	o.device.register(cmd.flags.group("Device"))
