@@ -76,8 +76,8 @@ func (c *testCase) prompt(ctx context.Context, d *engine.Device, a *engine.Arena
 	return p, d.UploadU32(ctx, p.Mask, words)
 }
 
-// runDiT runs one forward pass and compares every tensor that the case recorded.
-func runDiT(ctx context.Context, d *engine.Device, c *testCase, o Options) error {
+// withDiT opens a case's transformer, hands it to run and closes it.
+func withDiT(ctx context.Context, d *engine.Device, c *testCase, o Options, run func(m *dit.Model, dc ditCase) error) error {
 	dc, err := c.ditConfig()
 	if err != nil {
 		return err
@@ -90,7 +90,12 @@ func runDiT(ctx context.Context, d *engine.Device, c *testCase, o Options) error
 	if err != nil {
 		return err
 	}
-	return errors.Join(runDiTPass(ctx, d, c, o, m, dc), m.Close())
+	return errors.Join(run(m, dc), m.Close())
+}
+
+// runDiT runs one forward pass and compares every tensor that the case recorded.
+func runDiT(ctx context.Context, d *engine.Device, c *testCase, o Options) error {
+	return withDiT(ctx, d, c, o, func(m *dit.Model, dc ditCase) error { return runDiTPass(ctx, d, c, o, m, dc) })
 }
 
 func runDiTPass(ctx context.Context, d *engine.Device, c *testCase, o Options, m *dit.Model, dc ditCase) error {

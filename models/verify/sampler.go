@@ -14,19 +14,7 @@ import (
 // runSampler runs a whole denoising loop and compares the latents after every step, the times, the normalisation of the
 // first frames and the passes that MagCache skipped.
 func runSampler(ctx context.Context, d *engine.Device, c *testCase, o Options) error {
-	dc, err := c.ditConfig()
-	if err != nil {
-		return err
-	}
-	r, err := c.reader()
-	if err != nil {
-		return err
-	}
-	m, err := dit.New(ctx, d, r, dc.config, o.ditOptions())
-	if err != nil {
-		return err
-	}
-	return errors.Join(samplerRun(ctx, d, c, o, m, dc), m.Close())
+	return withDiT(ctx, d, c, o, func(m *dit.Model, dc ditCase) error { return samplerRun(ctx, d, c, o, m, dc) })
 }
 
 func samplerRun(ctx context.Context, d *engine.Device, c *testCase, o Options, m *dit.Model, dc ditCase) error {
