@@ -5,76 +5,29 @@ import (
 	"context"
 	"errors"
 	"math"
-	"os"
-	"path/filepath"
 	"testing"
 
-	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
 	"github.com/vkandinsky/vkandinsky/models/load"
-	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
-// smallCheckpoint writes a random-weight model in the Diffusers layout and opens it as an image-to-video model.
-func smallCheckpoint(t testing.TB) *Checkpoint {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "small-i2v")
-	if err := weights.Synth(t.Context(), dir, weights.SmallSynth()); err != nil {
-		t.Fatal(err)
-	}
-	c, err := OpenDiffusers(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Config.Pipeline = configs.I2V
-	return c
-}
-
-// smallPicture is a gradient with a square.
-func smallPicture() *Image {
-	im := &Image{Height: 48, Width: 64, Pix: make([]uint8, 3*48*64)}
-	for y := range 48 {
-		for x := range 64 {
-			p := im.Pix[3*(y*64+x):]
-			p[0], p[1], p[2] = uint8(4*x), uint8(5*y), 80
-			if x > 20 && x < 40 && y > 10 && y < 30 {
-				p[0], p[1], p[2] = 230, 30, 40
-			}
-		}
-	}
-	return im
-}
-
-func smallRequest() Request {
-	return Request{Prompt: "a red square turns", Image: smallPicture(), Width: 64, Height: 48, Seconds: 1, Steps: 3, Guidance: 4, Seed: 7}
-}
-
-func generate(t *testing.T, d *engine.Device, c *Checkpoint, o Options, r Request) *Result {
-	t.Helper()
-	p, err := New(t.Context(), d, c, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	result, err := p.Generate(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result
-}
-
-func TestAPromptAndAPictureBecomeAVideo(t *testing.T) {
+// TestPipeline has one device for all its parts: most of the time of a first run goes into compiling kernels.
+func TestPipeline(t *testing.T) {
 	c := smallCheckpoint(t)
 	d := enginetest.Open(t)
+	t.Run("a prompt and a picture become a video", func(t *testing.T) { becomesAVideo(t, d, c) })
+	t.Run("swapping and offloading change no bit", func(t *testing.T) { swappingChangesNothing(t, d, c) })
+	t.Run("a second run in one pipeline gives the same", func(t *testing.T) { secondRunIsTheSame(t, d, c) })
+	t.Run("cancelling gives everything back", func(t *testing.T) { cancellingGivesBack(t, d, c) })
+	t.Run("precisions agree", func(t *testing.T) { precisionsAgree(t, d, c) })
+}
+
+func becomesAVideo(t *testing.T, d *engine.Device, c *Checkpoint) {
 	result := generate(t, d, c, Options{BlocksInMemory: 2}, smallRequest())
 	clip := result.Clip
-	if clip.Frames != 25 || clip.Width != 64 || clip.Height != 48 {
+	if clip.Frames != 25 || clip.Width != 32 || clip.Height != 32 || len(clip.Pix) != 25*32*32*3 {
 		t.Fatalf("clip is %d frames of %d×%d", clip.Frames, clip.Width, clip.Height)
 	}
 	var mean, square float64
@@ -86,50 +39,60 @@ func TestAPromptAndAPictureBecomeAVideo(t *testing.T) {
 	if dev := math.Sqrt(square/n - mean/n*mean/n); dev < 1 {
 		t.Errorf("all pixels are the same (mean %.1f, deviation %.2f)", mean/n, dev)
 	}
-	if dir := os.Getenv("VKANDINSKY_KEEP"); dir != "" {
-		for _, s := range result.Stats.Stages {
-			t.Logf("%s took %v, peak %d", s.Stage, s.Took, s.PeakDevice)
-		}
+	for _, s := range result.Stats.Stages {
+		t.Logf("%s took %v, peak %d", s.Stage, s.Took, s.PeakDevice)
+	}
+	if s := result.Stats; len(s.Stages) != 5 || s.PeakDevice == 0 || s.Swap.Loads < 8 {
+		t.Errorf("stats are %+v", s)
 	}
 }
 
-func TestSwappingAndOffloadingChangeNoBit(t *testing.T) {
-	c := smallCheckpoint(t)
-	d := enginetest.Open(t)
-	want := generate(t, d, c, Options{}, smallRequest()).Clip.Pix
+func swappingChangesNothing(t *testing.T, d *engine.Device, c *Checkpoint) {
+	want := generate(t, d, c, Options{}, guidedRequest()).Clip.Pix
 	for name, o := range map[string]Options{
-		"one block, pinned":         {BlocksInMemory: 1},
-		"two blocks, mapped":        {BlocksInMemory: 2, HostTier: swap.Mapped},
-		"fifo, text blocks swapped": {BlocksInMemory: 3, SwapPolicy: swap.FIFO, TextBlocksInMemory: 1},
-		"offload, qwen streamed":    {BlocksInMemory: 2, Offload: true, QwenLayersInMemory: 1},
+		"one block, pinned":                   {BlocksInMemory: 1},
+		"two blocks, mapped, text blocks too": {BlocksInMemory: 2, HostTier: swap.Mapped, TextBlocksInMemory: 1},
+		"fifo, text blocks swapped":           {BlocksInMemory: 3, SwapPolicy: swap.FIFO, TextBlocksInMemory: 1},
+		"offload, qwen streamed":              {BlocksInMemory: 2, Offload: true, QwenLayersInMemory: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := generate(t, d, c, o, smallRequest()).Clip.Pix; !bytes.Equal(got, want) {
+			if got := generate(t, d, c, o, guidedRequest()).Clip.Pix; !bytes.Equal(got, want) {
 				t.Errorf("frames differ from those with all blocks resident")
 			}
 		})
 	}
-	t.Run("a second run in one pipeline", func(t *testing.T) {
-		p, err := New(t.Context(), d, c, Options{BlocksInMemory: 2})
+}
+
+func secondRunIsTheSame(t *testing.T, d *engine.Device, c *Checkpoint) {
+	p, err := New(t.Context(), d, c, Options{BlocksInMemory: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	var first []byte
+	for range 2 {
+		r, err := p.Generate(t.Context(), guidedRequest())
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer p.Close()
-		for range 2 {
-			r, err := p.Generate(t.Context(), smallRequest())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(r.Clip.Pix, want) {
-				t.Error("frames differ")
-			}
+		if first == nil {
+			first = r.Clip.Pix
+		} else if !bytes.Equal(r.Clip.Pix, first) {
+			t.Error("frames differ")
 		}
-	})
+	}
+	other := guidedRequest()
+	other.Seed++
+	r, err := p.Generate(t.Context(), other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(r.Clip.Pix, first) {
+		t.Error("another seed gives the same frames")
+	}
 }
 
-func TestCancellingGivesEverythingBack(t *testing.T) {
-	c := smallCheckpoint(t)
-	d := enginetest.Open(t)
+func cancellingGivesBack(t *testing.T, d *engine.Device, c *Checkpoint) {
 	for _, stage := range []Stage{StageText, StageImage, StageLoad, StageDenoise, StageDecode} {
 		t.Run(string(stage), func(t *testing.T) {
 			p, err := New(t.Context(), d, c, Options{BlocksInMemory: 2, HostTier: swap.Mapped})
@@ -138,7 +101,7 @@ func TestCancellingGivesEverythingBack(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			r := smallRequest()
+			r := pictureRequest()
 			r.Progress = func(p Progress) {
 				if p.Stage == stage {
 					cancel()
@@ -151,6 +114,18 @@ func TestCancellingGivesEverythingBack(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func precisionsAgree(t *testing.T, d *engine.Device, c *Checkpoint) {
+	exact := generate(t, d, c, Options{Precision: load.Float32}, guidedRequest()).Clip.Pix
+	mixed := generate(t, d, c, Options{}, guidedRequest()).Clip.Pix
+	var sum float64
+	for k := range exact {
+		sum += math.Abs(float64(exact[k]) - float64(mixed[k]))
+	}
+	if mean := sum / float64(len(exact)); !(mean < 4) {
+		t.Errorf("mixed and f32 differ by %.2f levels on average", mean)
 	}
 }
 
@@ -170,19 +145,5 @@ func TestImpossibleRequestsAreRefusedBeforeWork(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
-	}
-}
-
-func TestPrecisionsAgree(t *testing.T) {
-	c := smallCheckpoint(t)
-	d := enginetest.Open(t)
-	exact := generate(t, d, c, Options{Precision: load.Float32}, smallRequest()).Clip.Pix
-	mixed := generate(t, d, c, Options{}, smallRequest()).Clip.Pix
-	var sum float64
-	for k := range exact {
-		sum += math.Abs(float64(exact[k]) - float64(mixed[k]))
-	}
-	if mean := sum / float64(len(exact)); !(mean < 4) {
-		t.Errorf("mixed and f32 differ by %.2f levels on average", mean)
 	}
 }

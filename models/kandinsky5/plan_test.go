@@ -47,8 +47,8 @@ func TestPlanOfTheLargeModelNeedsNoDevice(t *testing.T) {
 
 func TestPlanIsWhatARunTakes(t *testing.T) {
 	c := smallCheckpoint(t)
+	d := enginetest.Open(t)
 	for _, o := range []Options{{}, {BlocksInMemory: 2, Offload: true}, {BlocksInMemory: 1, HostTier: swap.Mapped, TextBlocksInMemory: 1}} {
-		d := enginetest.Open(t)
 		caps := d.Caps()
 		limits := PlanLimits{MaxAllocation: caps.MaxAllocation, MaxStorageRange: caps.MaxStorageRange, Half: caps.Tier >= engine.TierFP16}
 		limits.Device, _ = d.Mem.Budget(memory.Device)
