@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/vkandinsky/vkandinsky/engine/vk"
+	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/memory"
 )
 
@@ -91,7 +92,7 @@ func Open(ctx context.Context, opts Options) (*Device, error) {
 		d.log = slog.New(slog.DiscardHandler)
 	}
 	if err := d.open(); err != nil {
-		return nil, errors.Join(err, d.Close())
+		return nil, oneline.Join(err, d.Close())
 	}
 	return d, nil
 }
@@ -375,7 +376,7 @@ func (d *Device) Close() error {
 		d.instance = nil
 	}
 	runtime.KeepAlive(d)
-	return errors.Join(errs...)
+	return oneline.Join(errs...)
 }
 
 // Settle waits for the GPU and gives back all memory that waited for it, so that the budget shows what is really free.

@@ -2,10 +2,10 @@ package dit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -73,7 +73,7 @@ func New(ctx context.Context, d *engine.Device, r load.Reader, config Config, op
 	m := &Model{Config: config, device: d, prec: opts.Precision, act: opts.Precision.Activation(),
 		half: opts.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16}
 	if err := m.load(ctx, r, opts); err != nil {
-		return nil, errors.Join(err, m.Close())
+		return nil, oneline.Join(err, m.Close())
 	}
 	return m, nil
 }
@@ -194,7 +194,7 @@ func (m *Model) Err() error {
 			errs = append(errs, s.swap.Err())
 		}
 	}
-	return errors.Join(errs...)
+	return oneline.Join(errs...)
 }
 
 // Close frees the weights. It returns an error of the loader that came too late for Evaluate.
@@ -213,7 +213,7 @@ func (m *Model) Close() error {
 		m.outer.Free(m.device)
 		m.outer = load.Params{}
 	}
-	return errors.Join(errs...)
+	return oneline.Join(errs...)
 }
 
 // ResidualType is the storage type of what MagCache keeps of a pass: fp32 where everything is, else bf16 as in the

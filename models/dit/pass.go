@@ -2,11 +2,11 @@ package dit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
+	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/models/load"
 )
 
@@ -69,7 +69,7 @@ func (m *Model) NewPass(ctx context.Context, size Size, prompts []Prompt) (*Pass
 	}
 	p := &Pass{model: m, size: size, arena: m.device.NewArena("denoise")}
 	if err := p.init(ctx, prompts); err != nil {
-		return nil, errors.Join(err, p.Close())
+		return nil, oneline.Join(err, p.Close())
 	}
 	return p, nil
 }

@@ -1,12 +1,12 @@
 package kandinsky5
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/vkandinsky/vkandinsky/configs"
+	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
@@ -44,7 +44,7 @@ func OpenCheckpoint(config *configs.Config, dir string) (*Checkpoint, error) {
 	if m.CLIP.TokenizerPath != "" {
 		paths.CLIPTokenizer = locate(m.CLIP.TokenizerPath)
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := oneline.Join(errs...); err != nil {
 		return nil, err
 	}
 	layout, err := weights.LayoutOf(paths)
@@ -90,7 +90,7 @@ func (c *Checkpoint) open(part weights.Component, spec weights.Spec) (*weights.C
 		return nil, err
 	}
 	if err := weights.Check(ckpt, spec).Err(); err != nil {
-		return nil, errors.Join(err, ckpt.Close())
+		return nil, oneline.Join(err, ckpt.Close())
 	}
 	return ckpt, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/hostmem"
+	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/models/load"
@@ -50,7 +51,7 @@ func New(ctx context.Context, d *engine.Device, c *Checkpoint, o Options) (*Pipe
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	if err := p.open(); err != nil {
-		return nil, errors.Join(err, p.Close())
+		return nil, oneline.Join(err, p.Close())
 	}
 	return p, nil
 }
@@ -76,7 +77,7 @@ func (n *networks) open(c *Checkpoint) error {
 		return err
 	}
 	n.ditReader = load.FromCheckpoint(n.dit)
-	return errors.Join(n.openVAE(c), n.openText(c))
+	return oneline.Join(n.openVAE(c), n.openText(c))
 }
 
 func (n *networks) openVAE(c *Checkpoint) error {
@@ -121,7 +122,7 @@ func (p *Pipeline) Close() error {
 		}
 	}
 	p.nets = networks{}
-	return errors.Join(errs...)
+	return oneline.Join(errs...)
 }
 
 func (p *Pipeline) freeTransformer() error {
@@ -156,7 +157,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return nil, errors.Join(err, p.freeTransformer())
+		return nil, oneline.Join(err, p.freeTransformer())
 	}
 	if p.opts.Offload {
 		if err := p.freeTransformer(); err != nil {

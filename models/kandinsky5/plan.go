@@ -1,12 +1,12 @@
 package kandinsky5
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/media"
+	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/clip"
 	"github.com/vkandinsky/vkandinsky/models/dit"
@@ -111,7 +111,7 @@ func PlanRun(config *configs.Config, c *Checkpoint, o Options, r Request, limits
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, closeAll()) }()
+	defer func() { err = oneline.Join(err, closeAll()) }()
 	if limits.MaxAllocation == 0 {
 		p.limits.MaxAllocation = 1 << 62
 	}
@@ -129,7 +129,7 @@ func (n *planNetworks) open(c *Checkpoint) (func() error, error) {
 	}
 	p := &Pipeline{ckpt: c}
 	if err := p.nets.open(c); err != nil {
-		return nil, errors.Join(err, p.Close())
+		return nil, oneline.Join(err, p.Close())
 	}
 	*n = planNetworks{dit: p.nets.ditReader, qwen: load.FromCheckpoint(p.nets.qwen), clip: load.FromCheckpoint(p.nets.clip), vaeStored: storedType(p.nets.vae),
 		vae: p.nets.vaeConfig, qwenConfig: p.nets.qwenConfig, clipConfig: p.nets.clipConfig}

@@ -2,13 +2,13 @@ package kandinsky5
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"time"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
+	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/models/dit"
 )
 
@@ -80,7 +80,7 @@ func Denoise(ctx context.Context, d *engine.Device, pass *dit.Pass, m *dit.Model
 			euler.Uncond = v[1]
 		}
 		ops.EulerStep(s, euler)
-		if err := errors.Join(s.Finish(ctx), m.Err()); err != nil {
+		if err := oneline.Join(s.Finish(ctx), m.Err()); err != nil {
 			return fmt.Errorf("step %d of %d: %w", i+1, o.Steps, err)
 		}
 		if o.OnStep != nil {

@@ -2,10 +2,10 @@ package kandinsky5
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/clip"
 	"github.com/vkandinsky/vkandinsky/models/dit"
@@ -98,7 +98,7 @@ func (g *run) textRows(ctx context.Context, texts []string) ([]engine.Tensor, er
 		return nil, err
 	}
 	rows, err := g.keepRows(ctx, m, sequences, crops)
-	return rows, errors.Join(err, m.Close())
+	return rows, oneline.Join(err, m.Close())
 }
 
 func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, crops []int) ([]engine.Tensor, error) {
@@ -115,7 +115,7 @@ func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, 
 		}
 		g.device.Free(h)
 	}
-	return rows, errors.Join(g.arena.Err(), s.Finish(ctx))
+	return rows, oneline.Join(g.arena.Err(), s.Finish(ctx))
 }
 
 // encodeImage encodes the first frame: a sample of the posterior, scaled as the transformer sees latents, F32
@@ -135,7 +135,7 @@ func (g *run) encodeImage(ctx context.Context) (engine.Tensor, error) {
 	pixels := temporary.Alloc("pixels", engine.F32, 1, g.settings.Size.Height, g.settings.Size.Width, 3)
 	noise := temporary.Alloc("noise", engine.F32, 1, geometry.LatentHeight, geometry.LatentWidth, channels)
 	first := g.arena.Alloc("first frame", engine.F32, 1, geometry.LatentHeight, geometry.LatentWidth, channels)
-	if err := errors.Join(temporary.Err(), g.arena.Err()); err != nil {
+	if err := oneline.Join(temporary.Err(), g.arena.Err()); err != nil {
 		return engine.Tensor{}, err
 	}
 	values, err := posteriorNoise(g.settings.Seed, channels, geometry.LatentHeight, geometry.LatentWidth)
@@ -246,7 +246,7 @@ func (g *run) decodeTiling() (vae.Tiling, error) {
 		return whole, nil
 	}
 	if need.Bytes() > left && g.dit != nil {
-		if err := errors.Join(g.freeTransformer(), g.device.Settle()); err != nil {
+		if err := oneline.Join(g.freeTransformer(), g.device.Settle()); err != nil {
 			return whole, err
 		}
 		_, left = g.device.Mem.Budget(memory.Device)

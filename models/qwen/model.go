@@ -2,10 +2,10 @@ package qwen
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
@@ -63,7 +63,7 @@ func New(ctx context.Context, d *engine.Device, r load.Reader, config weights.Qw
 	m := &Model{Config: config, device: d, reader: r, precision: opts.Precision, act: opts.Precision.Activation(),
 		half: opts.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16, blocks: l.blocks, keepHead: opts.KeepHead}
 	if err := m.load(ctx, l, opts); err != nil {
-		return nil, errors.Join(err, m.Close())
+		return nil, oneline.Join(err, m.Close())
 	}
 	return m, nil
 }
