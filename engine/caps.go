@@ -12,10 +12,10 @@ type Tier int
 
 // Kernel tiers. Auto picks the highest that the device offers and the program has kernels for.
 const (
-	TierAuto Tier = iota
-	TierBase      // fp32 arithmetic, any Vulkan 1.2 device with 16-bit storage
-	TierFP16      // fp16 products folded into fp32 sums (shaderFloat16)
-	TierMatrix    // products of bf16 or fp16 matrices summed in fp32 (VK_KHR_cooperative_matrix)
+	TierAuto   Tier = iota
+	TierBase        // fp32 arithmetic, any Vulkan 1.2 device with 16-bit storage
+	TierFP16        // fp16 products folded into fp32 sums (shaderFloat16)
+	TierMatrix      // products of bf16 or fp16 matrices summed in fp32 (VK_KHR_cooperative_matrix)
 )
 
 func (t Tier) String() string { return [...]string{"auto", "base", "fp16", "matrix"}[t] }

@@ -34,8 +34,9 @@ type MatmulArgs struct {
 	// HeadDim > 0 writes one matrix per attention head of that many columns.
 	HeadDim int
 	// Half multiplies in fp16 and sums in fp32, on devices with Caps.HasFloat16. Activations of any magnitude are
-	// scaled into range; weights are not, and the caller must not ask for it with |w| > 4096. Up to 8 rows are always
-	// computed in fp32: there the time goes into reading w.
+	// scaled into range; weights are not, and the caller must not ask for it with |w| > 4096. Where Caps.Tier has cooperative
+	// matrices these multiply in bf16 if X and W are and the device can, else in fp16. Up to 8 rows are always computed in
+	// fp32: there the time goes into reading w.
 	Half bool
 }
 
@@ -72,6 +73,7 @@ type matmul struct {
 	head             int // columns that lie together in Y
 	rowStep, colStep int
 	tile             gemmTile
+	matrix           *matrixKernel // nil: tile says how it is computed
 }
 
 func (a MatmulArgs) check() matmul {
@@ -116,7 +118,11 @@ func (a MatmulArgs) check() matmul {
 func (m *matmul) plan(caps engine.Caps) {
 	m.tile = chooseTile(caps, m.rows, m.cols, m.Half)
 	tileM, tileN := int(m.tile.m), int(m.tile.n)
-	colUnit := gemmCut
+	rowUnit, colUnit := gemmCut, gemmCut
+	if m.matrix = m.chooseMatrix(caps); m.matrix != nil {
+		tileM, tileN = int(m.matrix.tile.m), int(m.matrix.tile.n)
+		rowUnit = tileM * gemmCut / gcd(tileM, gemmCut)
+	}
 	if m.HeadDim > 0 {
 		colUnit = m.HeadDim * gemmCut / gcd(m.HeadDim, gemmCut)
 	}
@@ -133,10 +139,10 @@ func (m *matmul) plan(caps engine.Caps) {
 	}
 	// Rows are cut before columns, to whole tiles; a layer whose few rows still cost too much is cut by columns.
 	affordable := caps.MaxDispatchCost / (2 * float64(m.k))
-	cols = min(cols, tileN*int(caps.MaxGroups[0]), int(affordable/float64(min(m.rows, gemmCut))))
+	cols = min(cols, tileN*int(caps.MaxGroups[0]), int(affordable/float64(min(m.rows, rowUnit))))
 	m.colStep = evenly(m.cols, cols, colUnit)
 	rows = min(rows, tileM*int(caps.MaxGroups[1]), int(affordable/float64(m.colStep)))
-	m.rowStep = evenly(m.rows, rows, gemmCut)
+	m.rowStep = evenly(m.rows, rows, rowUnit)
 }
 
 // fits returns how many of n slices of so many bytes one binding holds.
@@ -181,11 +187,17 @@ func (m *matmul) call(caps engine.Caps, row, rows, col, cols int) engine.Call {
 		c.Groups = [3]uint32{uint32(ceilDiv(cols, gemvCols)), 1, 1}
 		return c
 	}
+	vecN := m.cols%4 == 0 && m.head%4 == 0 && vectors(y)
+	if m.matrix != nil {
+		c.Shader, c.Spec = m.matrix.shader, m.matrixSpec(caps, vecN)
+		c.Groups = [3]uint32{uint32(ceilDiv(cols, int(m.matrix.tile.n))), uint32(ceilDiv(rows, int(m.matrix.tile.m))), 1}
+		return c
+	}
 	c.Shader = shaders.Matmul
 	if m.Half {
 		c.Shader = shaders.MatmulHalf
 	}
-	c.Spec = m.spec(vecK, m.cols%4 == 0 && m.head%4 == 0 && vectors(y))
+	c.Spec = m.spec(vecK, vecN)
 	c.Groups = [3]uint32{uint32(ceilDiv(cols, int(m.tile.n))), uint32(ceilDiv(rows, int(m.tile.m))), 1}
 	return c
 }
