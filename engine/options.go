@@ -19,7 +19,8 @@ type Options struct {
 	DeviceBudget int64  // bytes of device memory that are never exceeded; 0: what the driver says is free, less a margin
 	HostBudget   int64  // bytes of pinned host memory; 0: half of the host-visible heap
 	CacheDir     string // where compiled pipelines are kept; "": nowhere
-	Timings      bool   // measure spans with timestamp queries
+	Timings      bool   // measure every call with timestamp queries
+	Marks        bool   // measure only marks (Stream.Mark), which costs next to nothing
 
 	Log    *slog.Logger // nil: silent
 	Limits TestLimits

@@ -86,7 +86,7 @@ const (
 )
 
 func newStream(d *Device, name string, q *queue, f vk.QueueFamily) (*Stream, error) {
-	s := &Stream{Name: name, device: d, queue: q, timed: d.opts.Timings && f.TimestampBits > 0, computes: f.Compute}
+	s := &Stream{Name: name, device: d, queue: q, timed: (d.opts.Timings || d.opts.Marks) && f.TimestampBits > 0, computes: f.Compute}
 	var err error
 	if s.line, err = d.vk.NewTimeline(name + " timeline"); err != nil {
 		return s, err
@@ -154,7 +154,10 @@ func (s *Stream) Dispatch(c Call) {
 		s.fail(err)
 		return
 	}
-	end := s.span(c.Label)
+	end := func() {}
+	if s.device.opts.Timings {
+		end = s.span(c.Label)
+	}
 	s.current.buffer.Dispatch(p.vk, set, bind, c.Push, c.Groups)
 	end()
 	s.current.cost += c.Cost

@@ -113,6 +113,7 @@ func (l *mappedLoader) load(ctx context.Context, n int) error {
 	if value != l.base+uint64(n)+1 {
 		panic(fmt.Sprintf("swap: load %d got timeline value %d", n, value))
 	}
+	s.keepSpans()
 	l.mu.Lock()
 	l.loaded = n + 1
 	l.counting.Loads++

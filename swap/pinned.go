@@ -72,6 +72,7 @@ func (l *pinnedLoader) submit(n int, after engine.Point) error {
 		return err
 	}
 	l.points[n%len(l.points)] = engine.Point{Stream: t, Value: value}
+	s.keepSpans()
 	l.count.Loads++
 	l.count.Bytes += size
 	return nil

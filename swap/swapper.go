@@ -3,6 +3,7 @@ package swap
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -28,7 +29,9 @@ type Swapper struct {
 	next    int   // streamed accesses acquired so far
 	held    []int // per block: the load it is held by, −1
 	counter Counters
-	spans   []engine.Span
+
+	spansMu sync.Mutex
+	spans   []engine.Span // guarded by spansMu
 }
 
 // loader brings streamed blocks. Load numbers count through all passes.
@@ -219,9 +222,23 @@ func (s *Swapper) Counters() Counters {
 	return c
 }
 
-// TakeSpans returns the copies that were timed, each as two marks "copy i begin" and "copy i end". Only after Close:
-// while it runs, the loader owns the stream that keeps them.
-func (s *Swapper) TakeSpans() []engine.Span { return s.spans }
+// TakeSpans returns the copies that were timed since the last call, each as two marks "copy i begin" and "copy i end".
+// Copies still under way are returned by a later call, the last of them after Close.
+func (s *Swapper) TakeSpans() []engine.Span {
+	s.spansMu.Lock()
+	defer s.spansMu.Unlock()
+	spans := s.spans
+	s.spans = nil
+	return spans
+}
+
+// keepSpans takes finished marks from the stream. Only the goroutine that submits to it may call this.
+func (s *Swapper) keepSpans() {
+	spans := s.stream.TakeSpans()
+	s.spansMu.Lock()
+	s.spans = append(s.spans, spans...)
+	s.spansMu.Unlock()
+}
 
 // Close ends loading, waits for the GPU and frees slots and pinned memory. It returns the error of a load that failed. A
 // second call does nothing.
@@ -235,7 +252,7 @@ func (s *Swapper) Close() error {
 		// Compute may still wait for copies, so it goes first. A lost device runs nothing, and was reported.
 		drained := s.device.Compute().Drain()
 		if drained == nil && s.stream.Drain() == nil {
-			s.spans = s.stream.TakeSpans()
+			s.keepSpans()
 		}
 		if closed := s.stream.Close(); err == nil && drained == nil {
 			err = closed

@@ -223,6 +223,7 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 	if j.engine, err = o.device.options(log); err != nil {
 		return nil, err
 	}
+	j.engine.Marks = o.output.stats || o.output.json
 	config, err := o.model.config()
 	if err != nil {
 		return nil, err

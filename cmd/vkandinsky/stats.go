@@ -44,6 +44,10 @@ func printStats(w io.Writer, s kandinsky5.Stats) error {
 		rows = append(rows, fmt.Sprintf("swapping\t%d uses of blocks, %d of them already there, %d copies, %s over the bus", n.Accesses, n.Hits, n.Loads, memory.Size(n.Bytes)))
 		rows = append(rows, fmt.Sprintf("host\tread blocks %s, waited for submits %s", seconds(n.ReadTime), seconds(n.HostWait)))
 	}
+	if t := s.Timing; t != nil {
+		rows = append(rows, fmt.Sprintf("on the device\tcompute waited for copies %s (%.1f %% of the blocks' time), copies took %s, the copy queue was idle for %s",
+			seconds(t.Stall), 100*t.Stall.Seconds()/max(t.Compute.Seconds(), 1e-9), seconds(t.Copying), seconds(t.TransferIdle)))
+	}
 	if s.Skipped > 0 {
 		rows = append(rows, fmt.Sprintf("MagCache\t%d passes skipped", s.Skipped))
 	}

@@ -90,7 +90,7 @@ func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error
 	if err := errors.Join(err, m.Close()); err != nil {
 		return nil, err
 	}
-	r.finish(d, m.Copies())
+	r.finish(d, m.TakeCopies())
 	return r.Report, nil
 }
 

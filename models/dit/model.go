@@ -182,8 +182,16 @@ func (m *Model) Counters() (swap.Counters, swap.Plan) {
 	return m.visual.swap.Counters(), m.visual.swap.Plan()
 }
 
-// Copies returns the timed copies of visual blocks after Close; see swap.Swapper.TakeSpans.
-func (m *Model) Copies() []engine.Span { return m.copies }
+// TakeCopies returns the timed copies of visual blocks since the last call, also after Close; see
+// swap.Swapper.TakeSpans.
+func (m *Model) TakeCopies() []engine.Span {
+	copies := m.copies
+	m.copies = nil
+	if m.visual != nil {
+		copies = append(copies, m.visual.swap.TakeSpans()...)
+	}
+	return copies
+}
 
 // Err returns an error that came after work was recorded: a block that could not be read. Ask when the work is finished
 // and before its results are used.
@@ -206,7 +214,7 @@ func (m *Model) Close() error {
 		}
 	}
 	if m.visual != nil {
-		m.copies = m.visual.swap.TakeSpans()
+		m.copies = append(m.copies, m.visual.swap.TakeSpans()...)
 	}
 	m.visual, m.text = nil, nil
 	if !m.outer.Mem().IsZero() {

@@ -92,6 +92,7 @@ type Stats struct {
 	Stages     []StageStats  `json:"stages"`
 	Swap       swap.Counters `json:"swap"`
 	SwapPlan   string        `json:"swap_plan"`
+	Timing     *swap.Timing  `json:"swap_timing,omitempty"` // with engine.Options.Marks: how copies and compute lay beside each other
 	PeakDevice int64         `json:"peak_device_bytes"`
 	PeakPinned int64         `json:"peak_pinned_bytes"`
 	Skipped    int           `json:"skipped_passes"`

@@ -34,10 +34,11 @@ type Pipeline struct {
 // networks are the open checkpoints with their configurations.
 type networks struct {
 	dit, vae, qwen, clip *weights.Checkpoint
-	ditReader            load.Reader
-	vaeConfig            weights.VAEConfig
-	qwenConfig           weights.QwenConfig
-	clipConfig           weights.CLIPConfig
+	// Readers live as long as the checkpoints, so that every tensor is looked through for broken values once.
+	ditReader, vaeReader, qwenReader, clipReader load.Reader
+	vaeConfig                                    weights.VAEConfig
+	qwenConfig                                   weights.QwenConfig
+	clipConfig                                   weights.CLIPConfig
 }
 
 // New opens the checkpoint's files and checks that every network has the tensors it needs; nothing is loaded yet. An
@@ -85,7 +86,7 @@ func (n *networks) openVAE(c *Checkpoint) error {
 	if err != nil {
 		return err
 	}
-	n.vae = ckpt
+	n.vae, n.vaeReader = ckpt, load.FromCheckpoint(ckpt)
 	if n.vaeConfig, _, err = weights.LoadVAEConfig(c.Layout.VAE, ckpt); err != nil {
 		return err
 	}
@@ -100,9 +101,11 @@ func (n *networks) openText(c *Checkpoint) error {
 	if n.qwenConfig, _, err = weights.LoadQwenConfig(c.Layout.Qwen, n.qwen); err != nil {
 		return err
 	}
+	n.qwenReader = load.FromCheckpoint(n.qwen)
 	if n.clip, err = weights.OpenComponent(c.Layout.CLIP.Path, weights.CLIP); err != nil {
 		return err
 	}
+	n.clipReader = load.FromCheckpoint(n.clip)
 	if n.clipConfig, _, err = weights.LoadCLIPConfig(c.Layout.CLIP, n.clip); err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func (n *planNetworks) open(c *Checkpoint) (func() error, error) {
 	if err := p.nets.open(c); err != nil {
 		return nil, oneline.Join(err, p.Close())
 	}
-	*n = planNetworks{dit: p.nets.ditReader, qwen: load.FromCheckpoint(p.nets.qwen), clip: load.FromCheckpoint(p.nets.clip), vaeStored: storedType(p.nets.vae),
+	*n = planNetworks{dit: p.nets.ditReader, qwen: p.nets.qwenReader, clip: p.nets.clipReader, vaeStored: storedType(p.nets.vae),
 		vae: p.nets.vaeConfig, qwenConfig: p.nets.qwenConfig, clipConfig: p.nets.clipConfig}
 	return p.Close, nil
 }

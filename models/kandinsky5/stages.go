@@ -9,11 +9,11 @@ import (
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/clip"
 	"github.com/vkandinsky/vkandinsky/models/dit"
-	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/qwen"
 	"github.com/vkandinsky/vkandinsky/models/tokenizer"
 	"github.com/vkandinsky/vkandinsky/models/vae"
 	"github.com/vkandinsky/vkandinsky/models/weights"
+	"github.com/vkandinsky/vkandinsky/swap"
 )
 
 // texts are the prompts that are encoded: the prompt, and with guidance the negative prompt.
@@ -47,7 +47,7 @@ func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
 
 // pooled encodes the bare texts with CLIP (kandinsky-5, kandinsky/models/text_embedders.py).
 func (g *run) pooled(ctx context.Context, texts []string) ([][]float32, error) {
-	m, err := clip.New(ctx, g.device, load.FromCheckpoint(g.nets.clip), g.nets.clipConfig, clip.Options{Precision: g.opts.Precision})
+	m, err := clip.New(ctx, g.device, g.nets.clipReader, g.nets.clipConfig, clip.Options{Precision: g.opts.Precision})
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (g *run) textRows(ctx context.Context, texts []string) ([]engine.Tensor, er
 	for k := range lengths {
 		lengths[k] = len(sequences[k])
 	}
-	m, err := qwen.New(ctx, g.device, load.FromCheckpoint(g.nets.qwen), g.nets.qwenConfig, qwen.Options{Precision: g.opts.Precision,
+	m, err := qwen.New(ctx, g.device, g.nets.qwenReader, g.nets.qwenConfig, qwen.Options{Precision: g.opts.Precision,
 		LayersInMemory: g.opts.QwenLayersInMemory, Room: qwen.Work{Tokens: lengths}})
 	if err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, 
 // encodeImage encodes the first frame: a sample of the posterior, scaled as the transformer sees latents, F32
 // [1, H, W, C].
 func (g *run) encodeImage(ctx context.Context) (engine.Tensor, error) {
-	v, err := vae.New(g.device, load.FromCheckpoint(g.nets.vae), g.nets.vaeConfig, g.opts.Precision)
+	v, err := vae.New(g.device, g.nets.vaeReader, g.nets.vaeConfig, g.opts.Precision)
 	if err != nil {
 		return engine.Tensor{}, err
 	}
@@ -184,8 +184,10 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 			return engine.Tensor{}, err
 		}
 	}
+	var compute []engine.Span
 	options.OnStep = func(step Step) error {
 		g.stats.Skipped += step.Skipped
+		compute = append(compute, g.device.Compute().TakeSpans()...)
 		g.report(StageDenoise, step.Index+1, step.Count)
 		return nil
 	}
@@ -193,6 +195,10 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 	err = Denoise(ctx, g.device, pass, g.dit, latents, options)
 	counters, plan := g.dit.Counters()
 	g.stats.Swap, g.stats.SwapPlan = counters, plan.String()
+	if len(compute) > 0 {
+		timing := swap.Stalls(compute, g.dit.TakeCopies())
+		g.stats.Timing = &timing
+	}
 	return latents, err
 }
 
@@ -207,7 +213,7 @@ func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) 
 	if err != nil {
 		return nil, err
 	}
-	v, err := vae.New(g.device, load.FromCheckpoint(g.nets.vae), g.nets.vaeConfig, g.opts.Precision)
+	v, err := vae.New(g.device, g.nets.vaeReader, g.nets.vaeConfig, g.opts.Precision)
 	if err != nil {
 		return nil, err
 	}
