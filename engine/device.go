@@ -201,7 +201,7 @@ func (d *Device) makeCaps() Caps {
 }
 
 // memoryOptions fixes the budgets. Without a flag the device budget is what the driver says is free less 5 % (at least
-// 256 MiB, for what drivers and desktops take later), and pinned memory is half of its heap: overrunning it loses the
+// 256 MiB, for what drivers and desktops take later), and pinned memory is what is free of its heap, at most 80 %: overrunning it loses the
 // device on some drivers.
 func (d *Device) memoryOptions() memory.Options {
 	p := d.Summary.Physical

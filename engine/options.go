@@ -17,7 +17,7 @@ type Options struct {
 	Tier     Tier   // force a kernel tier
 
 	DeviceBudget int64  // bytes of device memory that are never exceeded; 0: what the driver says is free, less a margin
-	HostBudget   int64  // bytes of pinned host memory; 0: half of the host-visible heap
+	HostBudget   int64  // bytes of pinned host memory; 0: what is free of the host-visible heap, at most 80 % of it
 	CacheDir     string // where compiled pipelines are kept; "": nowhere
 	Timings      bool   // measure every call with timestamp queries
 	Marks        bool   // measure only marks (Stream.Mark), which costs next to nothing

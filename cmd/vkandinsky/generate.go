@@ -65,7 +65,7 @@ type holdFlags struct {
 
 func (h *holdFlags) register(f *pflag.FlagSet) {
 	f.IntVar(&h.textBlocks, "text-blocks-in-memory", 0, "`BLOCKS` of the transformer's text part on the device at a time (default all)")
-	f.IntVar(&h.qwenLayers, "qwen-layers-in-memory", 0, "`LAYERS` of the text encoder on the device at a time (default all where they fit, else 2)")
+	f.IntVar(&h.qwenLayers, "qwen-layers-in-memory", 0, "`LAYERS` of the text encoder on the device at a time (default as many as fit)")
 	f.BoolVar(&h.offload, "offload", false, "take each network from the device as soon as its stage is over")
 }
 

@@ -31,7 +31,7 @@ type Options struct {
 	HostTier    swap.HostTier
 	// TextBlocksInMemory is BlocksInMemory for the text blocks of the transformer.
 	TextBlocksInMemory int
-	// QwenLayersInMemory is the same for the layers of the text encoder; 0 keeps all where they fit, else 2.
+	// QwenLayersInMemory is the same for the layers of the text encoder; 0 keeps as many as fit.
 	QwenLayersInMemory int
 	// Offload takes every stage's weights from the device when the stage is over, and not only when another one needs
 	// the memory.

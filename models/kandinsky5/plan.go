@@ -194,7 +194,7 @@ func (p *planner) text() error {
 	}
 	layer := PlanItem{InPinned, "text encoder: staging", "load", 0}
 	for _, i := range items {
-		if layers > 0 && layers < p.nets.qwenConfig.Text.NumHiddenLayers && i.Label == "qwen: decoder layers" {
+		if layers > 0 && layers < p.nets.qwenConfig.Text.NumHiddenLayers && i.Label == "decoder layers" {
 			layer.Bytes = 2 * i.Bytes / int64(layers)
 		}
 	}
