@@ -42,7 +42,8 @@ type AttentionArgs struct {
 	Mask    engine.Tensor // U32 [Tk], optional in all modes: keys with 0 are seen by no query
 
 	// Half multiplies in fp16 with short fp16 sums (the device must have HasFloat16): operands are scaled by powers of
-	// two, so no size of them overflows. Scratch then holds at least AttentionScratch words, type U32.
+	// two, so no size of them overflows. Where Caps.Tier has cooperative matrices these compute the modes full and blocks,
+	// in bf16 if Q, K and V are and the device can, else in fp16 likewise scaled, summed in fp32. Scratch then holds at least AttentionScratch words, type U32.
 	Half    bool
 	Scratch engine.Tensor
 }
@@ -65,6 +66,10 @@ func AttentionScratch(heads, kvHeads int) int { return attentionPeaks * (heads +
 func Attention(s *engine.Stream, a AttentionArgs) {
 	z := a.check()
 	caps := s.Device().Caps()
+	if m, ok := a.chooseMatrix(z, caps); ok {
+		a.recordMatrix(s, z, m)
+		return
+	}
 	tile, ok := chooseAttentionTile(z.dim, a.Half, caps)
 	if !ok {
 		s.Fail(fmt.Errorf("ops: attention with heads of %d: the device has %d bytes of shared memory and %d invocations in a workgroup, at least 16384 and 128 are needed",
@@ -77,7 +82,7 @@ func Attention(s *engine.Stream, a AttentionArgs) {
 // record dispatches the kernel with a given tile.
 func (a AttentionArgs) record(s *engine.Stream, z attentionSizes, tile attentionTile) {
 	caps := s.Device().Caps()
-	cuts, err := planAttention(z, tile, caps)
+	cuts, err := planAttention(z, tile.queries(), caps)
 	if err != nil {
 		s.Fail(fmt.Errorf("ops: attention: %w", err))
 		return

@@ -81,11 +81,11 @@ type attentionSizes struct {
 // attentionCut is the part of one dispatch: query heads [head0, head1) of queries [row0, row1).
 type attentionCut struct{ head0, head1, row0, row1 int }
 
-// planAttention cuts an attention so that every binding and every dispatch fits the device. Rows are cut at multiples
+// planAttention cuts an attention whose kernel takes tile queries at a time so that every binding and every dispatch fits the device. Rows are cut at multiples
 // of the query tile, and all parts of a head follow each other: they write different rows of the output, so they may
 // overlap in time. It fails when a single head's keys, or one query tile of all heads' output, exceed a binding; one
 // query tile may cost more than the limit only with more than MaxDispatchCost / (4 * 64 * 128) keys, six million.
-func planAttention(z attentionSizes, t attentionTile, caps engine.Caps) ([]attentionCut, error) {
+func planAttention(z attentionSizes, tile int, caps engine.Caps) ([]attentionCut, error) {
 	room := bindRoom(caps)
 	limit := func(per int64) int { return int(min(room/max(per, 1), 1<<30)) }
 
@@ -94,7 +94,6 @@ func planAttention(z attentionSizes, t attentionTile, caps engine.Caps) ([]atten
 		return nil, fmt.Errorf("the keys of one head (%d tokens of %d bytes) or its block lists (%d bytes) exceed a binding of %d bytes",
 			z.tk, max(z.kRow, z.vRow), z.lists, caps.MaxStorageRange)
 	}
-	tile := t.queries()
 	cost := 4 * float64(z.tk) * float64(z.dim) // of one query of one head
 	rows := min(limit(z.outRow), limit(z.qRow), int(min(caps.MaxDispatchCost/cost, 1<<30)))
 	rows = min(max(rows/tile, 1), int(caps.MaxGroups[0])) * tile
