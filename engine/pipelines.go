@@ -145,14 +145,3 @@ func writeAtomic(path string, data []byte) error {
 	}
 	return err
 }
-
-func (p *pipelines) names() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var out []string
-	for key := range p.byKey {
-		out = append(out, key.shader)
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}

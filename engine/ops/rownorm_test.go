@@ -13,15 +13,14 @@ import (
 
 // rowNormCase is a layer or RMS norm on random data.
 type rowNormCase struct {
-	rows, dim                 int
-	centre                    bool
-	weight, bias, mod         bool
-	skip                      int // elements before every tensor
-	mean, deviation           float64
-	inPlace                   bool
-	eps                       float32
-	f32                       bool
-	xType, yType, weightTypes engine.DType
+	rows, dim         int
+	centre            bool
+	weight, bias, mod bool
+	skip              int // elements before every tensor
+	mean, deviation   float64
+	inPlace           bool
+	eps               float32
+	f32               bool
 }
 
 func rowNormCases() []rowCase {

@@ -106,15 +106,6 @@ func (b *gemmBench) outputAt(dt engine.DType, skip int, shape ...int) engine.Ten
 	return whole.View(int64(skip), shape...)
 }
 
-// relative is a tolerance of rel of each value, plus what storing costs.
-func relative(dt engine.DType, want []float64, rel float64) []float64 {
-	out := make([]float64, len(want))
-	for i, v := range want {
-		out[i] = math.Abs(v)*rel + storeTolerance(dt, v)
-	}
-	return out
-}
-
 // exact is a tolerance of nothing but the storing of values that are computed without rounding.
 func exact(dt engine.DType, want []float64) []float64 {
 	out := make([]float64, len(want))

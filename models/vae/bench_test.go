@@ -1,7 +1,6 @@
 package vae
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -55,7 +54,7 @@ func BenchmarkDecode(b *testing.B) {
 			pixels := float64(size.Frames * size.Height * size.Width)
 			b.ReportMetric(pixels*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mpixel/s")
 			b.ReportMetric(float64(dev.Mem.Peak(memory.Device))/(1<<30), "GiB")
-			b.Log(fmt.Sprintf("%d frames of %d×%d on %s", size.Frames, size.Height, size.Width, dev.Summary.Physical.Info.Name))
+			b.Logf("%d frames of %d×%d on %s", size.Frames, size.Height, size.Width, dev.Summary.Physical.Info.Name)
 		})
 	}
 }
