@@ -24,9 +24,11 @@ func (p *Pass) modulation(s *engine.Stream, w params, name string, b *branch, ch
 type modulated struct{ shift, scale, gate engine.Tensor }
 
 // norm computes LN(x)·(1 + scale) + shift as an operand.
-func (p *Pass) norm(s *engine.Stream, x engine.Tensor, m modulated) engine.Tensor {
-	h := p.work.h.Rows(0, rows(x))
-	ops.LayerNorm(s, ops.LayerNormArgs{X: x, Y: h, Shift: m.shift, Scale: m.scale, Eps: layerNormEps})
+func (p *Pass) norm(s *engine.Stream, x stream, m modulated) engine.Tensor {
+	h := p.work.h.Rows(0, x.rows())
+	x.each(func(piece engine.Tensor, from, to int) {
+		ops.LayerNorm(s, ops.LayerNormArgs{X: piece, Y: h.Rows(from, to), Shift: m.shift, Scale: m.scale, Eps: layerNormEps})
+	})
 	return h
 }
 
@@ -42,21 +44,25 @@ func (p *Pass) rotate(s *engine.Stream, w params, name string, x, table engine.T
 }
 
 // addLinear adds gate ⊙ (W·h + b) to the stream.
-func (p *Pass) addLinear(s *engine.Stream, w params, name string, h, stream, gate engine.Tensor) {
+func (p *Pass) addLinear(s *engine.Stream, w params, name string, h engine.Tensor, x stream, gate engine.Tensor) {
 	weight, bias := w.linear(name)
-	ops.Matmul(s, ops.MatmulArgs{X: h, W: weight, Bias: bias, Y: stream, Add: true, Gate: gate, Half: p.model.half})
+	x.each(func(piece engine.Tensor, from, to int) {
+		ops.Matmul(s, ops.MatmulArgs{X: h.Rows(from, to), W: weight, Bias: bias, Y: piece, Add: true, Gate: gate, Half: p.model.half})
+	})
 }
 
 // feedForward adds gate ⊙ W_out·GELU(W_in·h), cut over tokens.
-func (p *Pass) feedForward(s *engine.Stream, w params, h, stream, gate engine.Tensor) {
+func (p *Pass) feedForward(s *engine.Stream, w params, h engine.Tensor, x stream, gate engine.Tensor) {
 	in, _ := w.linear("feed_forward.in_layer")
 	chunk := p.work.ff.Dim(0)
-	for at := 0; at < rows(h); at += chunk {
-		end := min(at+chunk, rows(h))
-		u := p.work.ff.Rows(0, end-at)
-		ops.Matmul(s, ops.MatmulArgs{X: h.Rows(at, end), W: in, Y: u, Activation: ops.GELU, Half: p.model.half})
-		p.addLinear(s, w, "feed_forward.out_layer", u, stream.Rows(at, end), gate)
-	}
+	x.each(func(piece engine.Tensor, from, to int) {
+		for at := from; at < to; at += chunk {
+			end := min(at+chunk, to)
+			u := p.work.ff.Rows(0, end-at)
+			ops.Matmul(s, ops.MatmulArgs{X: h.Rows(at, end), W: in, Y: u, Activation: ops.GELU, Half: p.model.half})
+			p.addLinear(s, w, "feed_forward.out_layer", u, stream{piece.Rows(at-from, end-from)}, gate)
+		}
+	})
 }
 
 // attend computes attention over prepared heads into the workspace h.
@@ -70,7 +76,8 @@ func (p *Pass) attend(s *engine.Stream, q, k, v, mask engine.Tensor) engine.Tens
 func (p *Pass) textBlock(s *engine.Stream, w params, b *branch) {
 	m := p.modulation(s, w, "text_modulation.out_layer", b, 6)
 	l := rows(b.y)
-	h := p.norm(s, b.y, m[0])
+	y := stream{b.y}
+	h := p.norm(s, y, m[0])
 	q, k, v := heads(p.work.q, l), heads(p.work.k, l), heads(p.work.v, l)
 	p.project(s, w, "self_attention.to_query", h, q)
 	p.project(s, w, "self_attention.to_key", h, k)
@@ -78,8 +85,8 @@ func (p *Pass) textBlock(s *engine.Stream, w params, b *branch) {
 	table := p.work.textRope.Rows(0, l)
 	p.rotate(s, w, "self_attention.query_norm", q, table)
 	p.rotate(s, w, "self_attention.key_norm", k, table)
-	p.addLinear(s, w, "self_attention.out_layer", p.attend(s, q, k, v, b.mask), b.y, m[0].gate)
-	p.feedForward(s, w, p.norm(s, b.y, m[1]), b.y, m[1].gate)
+	p.addLinear(s, w, "self_attention.out_layer", p.attend(s, q, k, v, b.mask), y, m[0].gate)
+	p.feedForward(s, w, p.norm(s, y, m[1]), y, m[1].gate)
 }
 
 // visualBlock is one block of the visual stream (kandinsky-5, kandinsky/models/dit.py, TransformerDecoderBlock).

@@ -47,7 +47,7 @@ func (p *Pass) Evaluate(ctx context.Context, in Input, skip []Skip) ([]engine.Te
 		if skip[k].Use.IsZero() {
 			run = true
 			if !skip[k].Save.IsZero() {
-				ops.Axpby(s, skip[k].Save, -1, b.v, 0, b.v)
+				b.v.each(func(v engine.Tensor, from, to int) { ops.Affine(s, skip[k].Save.Rows(from, to), v, -1, 0) })
 			}
 		}
 	}
@@ -60,9 +60,12 @@ func (p *Pass) Evaluate(ctx context.Context, in Input, skip []Skip) ([]engine.Te
 	for k, b := range p.branches {
 		switch {
 		case !skip[k].Use.IsZero():
-			ops.Add(s, b.v, b.v, skip[k].Use)
+			b.v.each(func(v engine.Tensor, from, to int) { ops.Add(s, v, v, skip[k].Use.Rows(from, to)) })
 		case !skip[k].Save.IsZero():
-			ops.Add(s, skip[k].Save, b.v, skip[k].Save)
+			b.v.each(func(v engine.Tensor, from, to int) {
+				save := skip[k].Save.Rows(from, to)
+				ops.Add(s, save, v, save)
+			})
 		}
 		p.output(s, b)
 		if err := p.trace(k, "velocity", b.out); err != nil {
@@ -109,8 +112,10 @@ func (p *Pass) embed(s *engine.Stream, k int, b *branch, in Input) error {
 	}
 	ops.Patchify(s, args)
 	weight, bias := params{m.outer}.linear("visual_embeddings.in_layer")
-	ops.Matmul(s, ops.MatmulArgs{X: p.work.patches, W: weight, Bias: bias, Y: b.v, Half: m.half})
-	return p.trace(k, "visual_embed", b.v)
+	b.v.each(func(v engine.Tensor, from, to int) {
+		ops.Matmul(s, ops.MatmulArgs{X: p.work.patches.Rows(from, to), W: weight, Bias: bias, Y: v, Half: m.half})
+	})
+	return p.traceStream(k, "visual_embed", b.v)
 }
 
 func (p *Pass) textBlocks(ctx context.Context) error {
@@ -147,7 +152,7 @@ func (p *Pass) visualBlocks(ctx context.Context, skip []Skip) error {
 			if err := p.visualBlock(s, params{weights}, k, i, b); err != nil {
 				return err
 			}
-			if err := p.trace(k, fmt.Sprintf("visual_block.%d", i), b.v); err != nil {
+			if err := p.traceStream(k, fmt.Sprintf("visual_block.%d", i), b.v); err != nil {
 				return err
 			}
 		}
@@ -162,8 +167,7 @@ func (p *Pass) output(s *engine.Stream, b *branch) {
 	outer := params{m.outer}
 	weight, bias := outer.linear("out_layer.modulation.out_layer")
 	ops.Matmul(s, ops.MatmulArgs{X: b.act.Reshape(1, m.Config.TimeDim), W: weight, Bias: bias, Y: w.mod.View(0, 1, 2*d)})
-	h := w.h.Rows(0, p.size.Tokens())
-	ops.LayerNorm(s, ops.LayerNormArgs{X: b.v, Y: h, Shift: w.mod.View(0, d), Scale: w.mod.View(int64(d), d), Eps: layerNormEps})
+	h := p.norm(s, b.v, modulated{shift: w.mod.View(0, d), scale: w.mod.View(int64(d), d)})
 	weight, bias = outer.linear("out_layer.out_layer")
 	ops.Matmul(s, ops.MatmulArgs{X: h, W: weight, Bias: bias, Y: w.rows, Half: m.half})
 	ops.Unpatchify(s, b.out, w.rows, m.Config.Nabla != nil)

@@ -57,7 +57,7 @@ type branch struct {
 	act    engine.Tensor // SiLU(c)
 	y      engine.Tensor // text stream, F32 [L, D]
 	ctx    engine.Tensor // text stream as operand, [L, D]
-	v      engine.Tensor // visual stream, F32 [N, D]
+	v      stream        // visual stream, F32 [N, D]
 	out    engine.Tensor // velocity, F32 [T, H, W, C]
 }
 
@@ -145,12 +145,12 @@ func (p *Pass) newBranch(ctx context.Context, prompt Prompt) (*branch, error) {
 	m, c := p.model, p.model.Config
 	s, a := m.device.Compute(), p.arena
 	l, td := rows(prompt.Text), c.TimeDim
-	t := allocAll(a, c.branchBuffers(m.act, p.size, l, !prompt.Mask.IsZero()))
+	t := allocAll(a, c.branchBuffers(m.act, p.size, l, !prompt.Mask.IsZero(), m.device.Caps().MaxAllocation))
 	if err := a.Err(); err != nil {
 		return nil, err
 	}
 	b := &branch{text: t["embedded prompt"], mask: t["text mask"], pooled: t["pooled prompt"], cond: t["conditioning"],
-		act: t["activated conditioning"], y: t["text stream"], ctx: t["text context"], v: t["visual stream"], out: t["velocity"]}
+		act: t["activated conditioning"], y: t["text stream"], ctx: t["text context"], v: t.stream(), out: t["velocity"]}
 	if !prompt.Mask.IsZero() {
 		s.Copy(b.mask, prompt.Mask.Reshape(l))
 	}
@@ -190,6 +190,24 @@ func (p *Pass) trace(branch int, name string, t engine.Tensor) error {
 		return nil
 	}
 	return p.Trace(branch, name, t)
+}
+
+// traceStream traces a stream, put together in one piece.
+func (p *Pass) traceStream(branch int, name string, s stream) error {
+	if p.Trace == nil {
+		return nil
+	}
+	if len(s) == 1 {
+		return p.Trace(branch, name, s[0])
+	}
+	d := p.model.device
+	whole, err := d.Alloc("traced "+name, engine.F32, s.rows(), s[0].Dim(1))
+	if err != nil {
+		return err
+	}
+	defer d.Free(whole)
+	s.each(func(piece engine.Tensor, from, to int) { d.Compute().Copy(whole.Rows(from, to), piece) })
+	return p.Trace(branch, name, whole)
 }
 
 // params is shorthand for a linear layer of a group.

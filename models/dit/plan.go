@@ -9,15 +9,16 @@ import (
 
 // Request asks what a transformer and a pass of it need.
 type Request struct {
-	Config    Config
-	Reader    load.Reader // only types are asked for
-	Options   Options
-	Half      bool // the kernels multiply in fp16
-	Size      Size
-	TextRows  int // rows of the longest prompt
-	Branches  int // 2 with guidance, else 1
-	Masked    bool
-	Residuals bool // MagCache keeps a residual per branch
+	Config        Config
+	Reader        load.Reader // only types are asked for
+	Options       Options
+	Half          bool // the kernels multiply in fp16
+	Size          Size
+	TextRows      int // rows of the longest prompt
+	Branches      int // 2 with guidance, else 1
+	Masked        bool
+	Residuals     bool  // MagCache keeps a residual per branch
+	MaxAllocation int64 // bytes of one tensor; 0: no limit
 }
 
 // Needs is what a transformer takes.
@@ -49,7 +50,7 @@ func Plan(r Request) (*Needs, error) {
 	act := r.Options.Precision.Activation()
 	n.Device.AddBuffers("denoise", r.Config.buffers(act, r.Half, r.Size, r.TextRows)...)
 	for range r.Branches {
-		n.Device.AddBuffers("denoise", r.Config.branchBuffers(act, r.Size, r.TextRows, r.Masked)...)
+		n.Device.AddBuffers("denoise", r.Config.branchBuffers(act, r.Size, r.TextRows, r.Masked, r.MaxAllocation)...)
 		if r.Residuals {
 			n.Device.AddBuffers("denoise", load.Buffer{Label: "MagCache residual", DType: act, Shape: []int{r.Size.Tokens(), r.Config.ModelDim}})
 		}

@@ -1,6 +1,8 @@
 package dit
 
 import (
+	"fmt"
+
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
 	"github.com/vkandinsky/vkandinsky/models/load"
@@ -70,8 +72,9 @@ func (c Config) outputRows(tokens int) load.Buffer {
 	return load.Buffer{Label: "output rows", DType: engine.F32, Shape: []int{tokens, c.PatchVolume() * c.OutVisualDim}}
 }
 
-// branchBuffers lists a branch's tensors.
-func (c Config) branchBuffers(act engine.DType, size Size, textRows int, masked bool) []load.Buffer {
+// branchBuffers lists a branch's tensors. The visual stream, in fp32 the largest of all, is cut over tokens into pieces
+// that one allocation can hold.
+func (c Config) branchBuffers(act engine.DType, size Size, textRows int, masked bool, maxAllocation int64) []load.Buffer {
 	list := []load.Buffer{
 		{Label: "embedded prompt", DType: engine.F32, Shape: []int{textRows, c.ModelDim}},
 		{Label: "pooled prompt", DType: engine.F32, Shape: []int{c.TimeDim}},
@@ -79,13 +82,54 @@ func (c Config) branchBuffers(act engine.DType, size Size, textRows int, masked 
 		{Label: "activated conditioning", DType: engine.F32, Shape: []int{c.TimeDim}},
 		{Label: "text stream", DType: engine.F32, Shape: []int{textRows, c.ModelDim}},
 		{Label: "text context", DType: act, Shape: []int{textRows, c.ModelDim}},
-		{Label: "visual stream", DType: engine.F32, Shape: []int{size.Tokens(), c.ModelDim}},
 		{Label: "velocity", DType: engine.F32, Shape: []int{size.Frames, size.Height, size.Width, c.OutVisualDim}},
 	}
 	if masked {
 		list = append(list, load.Buffer{Label: "text mask", DType: engine.U32, Shape: []int{textRows}})
 	}
+	return append(list, c.streamBuffers(size.Tokens(), maxAllocation)...)
+}
+
+// streamBuffers lists the pieces of the visual stream, all but the last of a multiple of 64 tokens, so that cuts of
+// other tensors at the same tokens are aligned.
+func (c Config) streamBuffers(tokens int, maxAllocation int64) []load.Buffer {
+	piece := tokens
+	if row := 4 * int64(c.ModelDim); maxAllocation > 0 && row*int64(tokens) > maxAllocation {
+		piece = max(64, int(maxAllocation/row)/64*64)
+	}
+	var list []load.Buffer
+	for at := 0; at < tokens; at += piece {
+		list = append(list, load.Buffer{Label: streamLabel(len(list)), DType: engine.F32, Shape: []int{min(piece, tokens-at), c.ModelDim}})
+	}
 	return list
+}
+
+func streamLabel(piece int) string {
+	if piece == 0 {
+		return "visual stream"
+	}
+	return fmt.Sprintf("visual stream, piece %d", piece+1)
+}
+
+// stream is a tensor [rows, D] in pieces of whole rows.
+type stream []engine.Tensor
+
+func (s stream) rows() int {
+	n := 0
+	for _, piece := range s {
+		n += rows(piece)
+	}
+	return n
+}
+
+// each calls f with every piece and the rows [from, to) of the whole that it holds.
+func (s stream) each(f func(piece engine.Tensor, from, to int)) {
+	from := 0
+	for _, piece := range s {
+		to := from + rows(piece)
+		f(piece, from, to)
+		from = to
+	}
 }
 
 // tensors are allocated buffers by label.
@@ -106,6 +150,18 @@ func (w *workspace) alloc(a *engine.Arena, m *Model, size Size, textRows int) {
 		mod: t["modulation"], timeIn: t["time input"], timeMid: t["time hidden"], time: t["time"], scratch: t["attention scratch"],
 		textRope: t["text rotations"], rope: t["rotations"], nabla: t["sparse attention scratch"],
 		patches: t.within("queries", m.Config.patches(m.act, size.Tokens())), rows: t.within("keys", m.Config.outputRows(size.Tokens())),
+	}
+}
+
+// stream collects the pieces of the visual stream.
+func (t tensors) stream() stream {
+	var out stream
+	for {
+		piece, ok := t[streamLabel(len(out))]
+		if !ok {
+			return out
+		}
+		out = append(out, piece)
 	}
 }
 

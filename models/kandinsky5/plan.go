@@ -234,7 +234,7 @@ func (p *planner) denoise() error {
 	g := s.Geometry
 	request := dit.Request{Config: DiTConfig(p.config), Reader: p.nets.dit, Half: p.limits.Half && p.opts.Precision == load.Mixed,
 		Size: dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth}, TextRows: p.config.Model.Qwen.MaxLength,
-		Branches: len(s.texts()), Residuals: s.MagCache,
+		Branches: len(s.texts()), Residuals: s.MagCache, MaxAllocation: p.limits.MaxAllocation,
 		Options: dit.Options{Precision: p.opts.Precision, Visual: dit.SwapOptions{Slots: p.opts.BlocksInMemory, Stream: p.opts.StreamSlots, Policy: p.opts.SwapPolicy},
 			Text: dit.SwapOptions{Slots: p.opts.TextBlocksInMemory}}}
 	tier := p.opts.HostTier
