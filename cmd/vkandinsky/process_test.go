@@ -60,12 +60,22 @@ type outcome struct {
 	stdout, stderr string
 }
 
+// environment keeps the program's compiled kernels in a folder of these tests. Mesa's own cache stays where it is: other
+// packages' tests have filled it, and compiling for a software driver takes longer than running.
+func environment() []string {
+	env := append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(filepath.Dir(program), "cache"))
+	if home, err := os.UserCacheDir(); err == nil && os.Getenv("MESA_SHADER_CACHE_DIR") == "" {
+		env = append(env, "MESA_SHADER_CACHE_DIR="+home)
+	}
+	return env
+}
+
 func start(t *testing.T, args ...string) outcome {
 	t.Helper()
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(filepath.Dir(program), "cache")) // compiled kernels, kept for all tests
+	cmd.Env = environment()
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -415,6 +425,7 @@ func TestCtrlCEndsARunInOrder(t *testing.T) {
 	var out bytes.Buffer
 	errs := &watched{want: "denoise", seen: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &out, errs
+	cmd.Env = environment()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
