@@ -19,25 +19,17 @@ import (
 func TestSmallerDevicesGiveTheSamePicture(t *testing.T) {
 	c := smallCheckpoint(t)
 	o := Options{BlocksInMemory: 2, HostTier: swap.Mapped}
-	var want []byte
-	for name, limits := range map[string]engine.TestLimits{
-		"small dispatches, another queue of the family":              {MaxDispatchCost: 1e5, SharedFamily: true},
-		"small bindings and allocations, one queue, descriptor sets": {MaxStorageRange: 288 << 10, MaxAllocation: 5 << 18, SingleQueue: true, DescriptorSets: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if want == nil {
-				want = generate(t, enginetest.Open(t), c, o, guidedRequest()).Clip.Pix
-			}
-			if got := generate(t, enginetest.OpenWith(t, engine.Options{Limits: limits}), c, o, guidedRequest()).Clip.Pix; !bytes.Equal(got, want) {
-				t.Error("the picture differs from that of an unlimited device")
-			}
-		})
+	want := generate(t, enginetest.Open(t), c, o, guidedRequest()).Clip.Pix
+	d := enginetest.OpenWith(t, engine.Options{Limits: smallerDevice(288 << 10)})
+	if got := generate(t, d, c, o, guidedRequest()).Clip.Pix; !bytes.Equal(got, want) {
+		t.Error("the picture differs from that of an unlimited device")
 	}
 }
 
-// smallerDevices are limits under which the largest tensors of the tests below, their activations, do not fit one binding.
-func smallerDevices(storageRange int64) []engine.TestLimits {
-	return []engine.TestLimits{{MaxStorageRange: storageRange}, {MaxStorageRange: storageRange, MaxDispatchCost: 1e5, SingleQueue: true, DescriptorSets: true}}
+// smallerDevice allows little at once, and has neither a second queue nor push descriptors. Tests choose the size of bindings
+// so that the largest activations do not fit one.
+func smallerDevice(storageRange int64) engine.TestLimits {
+	return engine.TestLimits{MaxStorageRange: storageRange, MaxAllocation: 5 << 18, MaxDispatchCost: 1e5, SingleQueue: true, DescriptorSets: true}
 }
 
 func TestSmallerDevicesGiveTheSameVelocity(t *testing.T) {
@@ -60,10 +52,8 @@ func TestSmallerDevicesGiveTheSameVelocity(t *testing.T) {
 				return velocityOf(t, enginetest.OpenWith(t, engine.Options{Limits: limits}), load.FromCheckpoint(ckpt), config, size)
 			}
 			want := velocity(engine.TestLimits{})
-			for _, limits := range smallerDevices(96 << 10) {
-				if got := velocity(limits); !slices.Equal(got, want) {
-					t.Errorf("%+v: the velocity differs from that of an unlimited device", limits)
-				}
+			if got := velocity(smallerDevice(96 << 10)); !slices.Equal(got, want) {
+				t.Error("the velocity differs from that of an unlimited device")
 			}
 		})
 	}
@@ -160,8 +150,7 @@ func TestSmallerDevicesGiveTheSameFrames(t *testing.T) {
 		t.Fatalf("all values lie between %d and %d", low, high)
 	}
 	// A frame of a tile, 32×48 with 32 channels before the last reduction, has 96 KiB in fp16.
-	limits := engine.TestLimits{MaxStorageRange: 80 << 10, MaxDispatchCost: 1e6, SingleQueue: true, DescriptorSets: true}
-	if got := frames(limits); !bytes.Equal(got, want) {
+	if got := frames(smallerDevice(80 << 10)); !bytes.Equal(got, want) {
 		t.Error("the frames differ from those of an unlimited device")
 	}
 }

@@ -48,15 +48,19 @@ func TestPlanOfTheLargeModelNeedsNoDevice(t *testing.T) {
 func TestPlanIsWhatARunTakes(t *testing.T) {
 	c := smallCheckpoint(t)
 	d := enginetest.Open(t)
-	for _, o := range []Options{{}, {BlocksInMemory: 2, Offload: true}, {BlocksInMemory: 1, HostTier: swap.Mapped, TextBlocksInMemory: 1}} {
+	for k, o := range []Options{{}, {BlocksInMemory: 2, Offload: true}, {BlocksInMemory: 1, HostTier: swap.Mapped, TextBlocksInMemory: 1}} {
+		request := guidedRequest()
+		if k == 0 {
+			request = smallRequest()
+		}
 		caps := d.Caps()
 		limits := PlanLimits{MaxAllocation: caps.MaxAllocation, MaxStorageRange: caps.MaxStorageRange, Half: caps.Tier >= engine.TierFP16}
 		limits.Device, _ = d.Mem.Budget(memory.Device)
-		plan, err := PlanRun(c.Config, c, o, smallRequest(), limits)
+		plan, err := PlanRun(c.Config, c, o, request, limits)
 		if err != nil {
 			t.Fatal(err)
 		}
-		stats := generate(t, d, c, o, smallRequest()).Stats
+		stats := generate(t, d, c, o, request).Stats
 		if ratio := float64(plan.Device) / float64(stats.PeakDevice); ratio < 0.98 || ratio > 1.02 {
 			t.Errorf("%+v: planned %d bytes, measured %d", o, plan.Device, stats.PeakDevice)
 		}
