@@ -50,6 +50,10 @@ type Caps struct {
 // after two seconds.
 const MaxDispatchCost = 2e11
 
+// MaxMatrixDispatchCost is the same bound for devices with matrix units, of which the slowest are at least ten times as
+// fast: small dispatches would cost them more in submits than in work.
+const MaxMatrixDispatchCost = 2e12
+
 // ChooseTier picks the kernel tier for a device and says why.
 func ChooseTier(p *vk.PhysicalDevice, forced Tier) (Tier, string, error) {
 	f := p.Features

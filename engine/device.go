@@ -194,6 +194,9 @@ func (d *Device) makeCaps() Caps {
 	if t.MaxStorageRange > 0 {
 		c.MaxStorageRange = min(c.MaxStorageRange, t.MaxStorageRange)
 	}
+	if c.Tier >= TierMatrix {
+		c.MaxDispatchCost = MaxMatrixDispatchCost
+	}
 	if t.MaxDispatchCost > 0 {
 		c.MaxDispatchCost = t.MaxDispatchCost
 	}
