@@ -333,40 +333,39 @@ void main() {
 		}
 		bool grew = !started || subgroupAny(highest > LAG + BIAS);
 
-		// Weights, in the place of the scores. A subgroup whose scores have grown waits for the new shift.
+		if (grew && subgroupElect()) grown[parity] = 1;
+
+		// Weights, in the place of the scores. A subgroup whose scores have grown waits for the new shift; what it stores in
+		// the first round is void, but barriers must be met by all.
 		for (uint round = 0; round < 2; round++) {
-			if (round == 1 || !grew) {
-				[[unroll]] for (uint f = 0; f < FRAGS_Q; f++) {
-					[[unroll]] for (uint j = 0; j < FRAGS_K; j++) {
-						if (round == 0 || grew) {
-							[[unroll]] for (uint i = 0; i < place.length(); i++) {
-								float p = exp2(score[f * FRAGS_K + j][i]);
-								score[f * FRAGS_K + j][i] = p;
-								total[f][i] += p;
-							}
-						}
-						uint row = sub_m * ROWS + f * MAT_M;
-						uint column = sub_n * KEYS_N + j * MAT_N;
-						if (pairs) {
-							[[unroll]] for (uint i = 0; i + 1 < place.length(); i += 2) {
-								uint at = uint(place[i]);
-								uint to = column + at % MAT_N;
-								stage[AT_P + (row + at / MAT_N) * PITCH_P + to / 8][to / 2 % 4] = pack(score[f * FRAGS_K + j][i], score[f * FRAGS_K + j][i + 1]);
-							}
-						} else {
-							coopMatStore(score[f * FRAGS_K + j], stage, scratch, MAT_N / 4, gl_CooperativeMatrixLayoutRowMajor);
-							subgroupBarrier();
-							for (uint e = gl_SubgroupInvocationID; e < MAT_M * MAT_N / 8; e += SUBGROUP) {
-								vec4 lo = uintBitsToFloat(stage[scratch + 2 * e]), hi = uintBitsToFloat(stage[scratch + 2 * e + 1]);
-								stage[AT_P + (row + e / (MAT_N / 8)) * PITCH_P + column / 8 + e % (MAT_N / 8)] =
-									uvec4(pack(lo.x, lo.y), pack(lo.z, lo.w), pack(hi.x, hi.y), pack(hi.z, hi.w));
-							}
-							subgroupBarrier();
+			[[unroll]] for (uint f = 0; f < FRAGS_Q; f++) {
+				[[unroll]] for (uint j = 0; j < FRAGS_K; j++) {
+					if ((round == 1) == grew) {
+						[[unroll]] for (uint i = 0; i < place.length(); i++) {
+							float p = exp2(score[f * FRAGS_K + j][i]);
+							score[f * FRAGS_K + j][i] = p;
+							total[f][i] += p;
 						}
 					}
+					uint row = sub_m * ROWS + f * MAT_M;
+					uint column = sub_n * KEYS_N + j * MAT_N;
+					if (pairs) {
+						[[unroll]] for (uint i = 0; i + 1 < place.length(); i += 2) {
+							uint at = uint(place[i]);
+							uint to = column + at % MAT_N;
+							stage[AT_P + (row + at / MAT_N) * PITCH_P + to / 8][to / 2 % 4] = pack(score[f * FRAGS_K + j][i], score[f * FRAGS_K + j][i + 1]);
+						}
+					} else {
+						coopMatStore(score[f * FRAGS_K + j], stage, scratch, MAT_N / 4, gl_CooperativeMatrixLayoutRowMajor);
+						subgroupBarrier();
+						for (uint e = gl_SubgroupInvocationID; e < MAT_M * MAT_N / 8; e += SUBGROUP) {
+							vec4 lo = uintBitsToFloat(stage[scratch + 2 * e]), hi = uintBitsToFloat(stage[scratch + 2 * e + 1]);
+							stage[AT_P + (row + e / (MAT_N / 8)) * PITCH_P + column / 8 + e % (MAT_N / 8)] =
+								uvec4(pack(lo.x, lo.y), pack(lo.z, lo.w), pack(hi.x, hi.y), pack(hi.z, hi.w));
+						}
+						subgroupBarrier();
+					}
 				}
-			} else if (subgroupElect()) {
-				grown[parity] = 1;
 			}
 			if (round == 0) put(AT_V, V_TYPE, v_power);
 			barrier();
@@ -388,23 +387,22 @@ void main() {
 			}
 			barrier();
 			[[unroll]] for (uint f = 0; f < FRAGS_Q; f++) {
-				SUM shrink;
 				[[unroll]] for (uint i = 0; i < place.length(); i++) {
 					float top = restored(tops[sub_m * ROWS + f * MAT_M + uint(place[i]) / MAT_N]);
 					float old = shift[f][i];
 					float raised = top <= SEEN ? old : top - BIAS;
 					// What was seen so far has weight only if a shift was set before.
-					shrink[i] = started ? exp2(old - raised) : 1.0;
+					float shrink = started ? exp2(old - raised) : 1.0;
 					shift[f][i] = raised;
+					total[f][i] *= shrink;
+					[[unroll]] for (uint n = 0; n < FRAGS_O; n++) result[f * FRAGS_O + n][i] *= shrink;
 					[[unroll]] for (uint j = 0; j < FRAGS_K; j++) {
 						float x = score[f * FRAGS_K + j][i];
-						if (!grew) x *= shrink[i];
+						if (!grew) x *= shrink;
 						else if (!(x <= SEEN)) x += old - raised;
 						score[f * FRAGS_K + j][i] = x;
 					}
 				}
-				total[f] = total[f] * shrink;
-				[[unroll]] for (uint n = 0; n < FRAGS_O; n++) result[f * FRAGS_O + n] = result[f * FRAGS_O + n] * shrink;
 			}
 			started = started || seen != 0;
 		}

@@ -56,8 +56,13 @@ func Matmul(s *engine.Stream, a MatmulArgs) {
 	if m.rows == 0 {
 		return
 	}
+	m.plan(s.Device().Caps())
+	m.record(s)
+}
+
+// record dispatches the layer as planned.
+func (m *matmul) record(s *engine.Stream) {
 	caps := s.Device().Caps()
-	m.plan(caps)
 	for col := 0; col < m.cols; col += m.colStep {
 		cols := min(m.colStep, m.cols-col)
 		for row := 0; row < m.rows; row += m.rowStep {
@@ -117,9 +122,15 @@ func (a MatmulArgs) check() matmul {
 // element is computed.
 func (m *matmul) plan(caps engine.Caps) {
 	m.tile = chooseTile(caps, m.rows, m.cols, m.Half)
+	m.planMatrix(caps, m.chooseMatrix(caps))
+}
+
+// planMatrix decides the cuts, with a kernel for matrices if there is one.
+func (m *matmul) planMatrix(caps engine.Caps, matrix *matrixKernel) {
+	m.matrix = matrix
 	tileM, tileN := int(m.tile.m), int(m.tile.n)
 	rowUnit, colUnit := gemmCut, gemmCut
-	if m.matrix = m.chooseMatrix(caps); m.matrix != nil {
+	if m.matrix != nil {
 		tileM, tileN = int(m.matrix.tile.m), int(m.matrix.tile.n)
 		rowUnit = tileM * gemmCut / gcd(tileM, gemmCut)
 	}
