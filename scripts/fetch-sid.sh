@@ -91,10 +91,21 @@ Acquire::Retries "3";
 Acquire::Languages "none";
 CONF
 
+# update reads the lists. A mirror that has stood still past its lists' date is used all the same: apt checks their
+# signature either way, they are only old.
+update() {
+	local run=(env "APT_CONFIG=$apt/apt.conf" apt-get -q --error-on=any) status=0
+	"${run[@]}" update >"$apt/update.log" 2>&1 || status=$?
+	cat "$apt/update.log"
+	if [ "$status" = 0 ] || ! grep -q 'is expired' "$apt/update.log"; then
+		return "$status"
+	fi
+	say "the mirror's lists are out of date"
+	"${run[@]}" -o Acquire::Check-Valid-Until=false update
+}
 # fetch updates the lists each time: sid moves, and a list read before a push names files that are gone.
 fetch() {
-	APT_CONFIG=$apt/apt.conf apt-get -q --error-on=any update &&
-		APT_CONFIG=$apt/apt.conf apt-get -q -y --download-only install "${packages[@]}"
+	update && APT_CONFIG=$apt/apt.conf apt-get -q -y --download-only install "${packages[@]}"
 }
 say "fetching ${packages[*]} from Debian sid into $home"
 again fetch >"$home/apt.log" 2>&1 || { tail -n 15 "$home/apt.log" >&2; die "cannot fetch the packages; whole log in $home/apt.log"; }
