@@ -2,7 +2,6 @@ package kandinsky5
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -190,7 +189,7 @@ func (g *run) generate(ctx context.Context) (*Clip, error) {
 			continue
 		}
 		if err := g.stage(ctx, s.stage, s.work); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.stage, err)
+			return nil, fmt.Errorf("%s: %w", s.stage, advise(s.stage, err, g.opts))
 		}
 	}
 	return clip, nil
@@ -232,7 +231,7 @@ func (g *run) loadTransformer(ctx context.Context) error {
 	}
 	model, err := dit.New(ctx, g.device, g.nets.ditReader, g.ckpt.ditConfig(), options)
 	if err != nil {
-		return adviseBlocks(err, g.opts)
+		return err
 	}
 	g.dit = model
 	return nil
@@ -271,18 +270,4 @@ func (g *run) hostRoom() int64 {
 		room = min(room, free-free/8)
 	}
 	return room
-}
-
-// adviseBlocks adds to a broken budget which flag would help.
-func adviseBlocks(err error, o Options) error {
-	if !errors.Is(err, memory.ErrBudget) {
-		return err
-	}
-	if o.BlocksInMemory == 0 {
-		return fmt.Errorf("%w: keep fewer blocks on the device (--enable-block-swap --blocks-in-memory 6)", err)
-	}
-	if o.BlocksInMemory > 1 {
-		return fmt.Errorf("%w: lower --blocks-in-memory to %d, or raise --vram-budget", err, max(1, o.BlocksInMemory/2))
-	}
-	return fmt.Errorf("%w: make a smaller or shorter video, or raise --vram-budget", err)
 }

@@ -93,6 +93,7 @@ func secondRunIsTheSame(t *testing.T, d *engine.Device, c *Checkpoint) {
 }
 
 func cancellingGivesBack(t *testing.T, d *engine.Device, c *Checkpoint) {
+	want := generate(t, d, c, Options{}, pictureRequest()).Clip.Pix
 	for _, stage := range []Stage{StageText, StageImage, StageLoad, StageDenoise, StageDecode} {
 		t.Run(string(stage), func(t *testing.T) {
 			p, err := New(t.Context(), d, c, Options{BlocksInMemory: 2, HostTier: swap.Mapped})
@@ -109,6 +110,11 @@ func cancellingGivesBack(t *testing.T, d *engine.Device, c *Checkpoint) {
 			}
 			if _, err := p.Generate(ctx, r); !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v, want cancelled", err)
+			}
+			if stage == StageDenoise { // the pipeline is as good as new
+				if again, err := p.Generate(t.Context(), pictureRequest()); err != nil || !bytes.Equal(again.Clip.Pix, want) {
+					t.Errorf("the next run gives another picture, or %v", err)
+				}
 			}
 			if err := p.Close(); err != nil {
 				t.Error(err)

@@ -175,7 +175,7 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 	size := dit.Size{Frames: geometry.LatentFrames, Height: geometry.LatentHeight, Width: geometry.LatentWidth, RopeScale: RopeScale(g.ckpt.Config)}
 	pass, err := g.dit.NewPass(ctx, size, prompts)
 	if err != nil {
-		return engine.Tensor{}, adviseBlocks(err, g.opts)
+		return engine.Tensor{}, err
 	}
 	defer pass.Close()
 	options := DenoiseOptions{Steps: s.Steps, SchedulerScale: s.SchedulerScale, Guidance: s.Guidance, FirstFrame: first}
