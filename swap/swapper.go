@@ -183,6 +183,9 @@ func (s *Swapper) Acquire(ctx context.Context, i int) (Block, error) {
 	}
 	s.held[i] = s.next
 	s.next++
+	if err := ctx.Err(); err != nil { // waiting for a slow file can take long
+		return Block{}, err
+	}
 	return Block{Mem: s.slots[load.Slot], Ready: ready}, nil
 }
 

@@ -146,7 +146,8 @@ func TestWorkTooLargeForTheBudgetIsRefused(t *testing.T) {
 func TestAnInterruptedPassEndsCleanly(t *testing.T) {
 	g := openGolden(t)
 	text, _ := g.text(t)
-	d := enginetest.Open(t)
+	// On one queue a pass waits until a layer is read; on two it would be recorded to its end before.
+	d := enginetest.OpenWith(t, engine.Options{Limits: engine.TestLimits{SingleQueue: true}})
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &cancellingReader{Reader: g.reader, at: "model.layers.2.mlp.down_proj.weight", cancel: cancel}
 	m, err := New(t.Context(), d, r, g.config, Options{LayersInMemory: 1})
