@@ -30,10 +30,12 @@ func OpenCheckpoint(config *configs.Config, dir string) (*Checkpoint, error) {
 			return newCheckpoint(config, layout)
 		}
 	}
-	var errs []error
+	var missing []error
 	locate := func(path string) string {
 		found, err := config.Locate(path, dir)
-		errs = append(errs, err)
+		if err != nil {
+			missing = append(missing, err)
+		}
 		return found
 	}
 	m := config.Model
@@ -44,8 +46,10 @@ func OpenCheckpoint(config *configs.Config, dir string) (*Checkpoint, error) {
 	if m.CLIP.TokenizerPath != "" {
 		paths.CLIPTokenizer = locate(m.CLIP.TokenizerPath)
 	}
-	if err := oneline.Join(errs...); err != nil {
-		return nil, err
+	if n := len(missing); n > 1 {
+		return nil, fmt.Errorf("%w (and %d more parts of the model)", missing[0], n-1)
+	} else if n == 1 {
+		return nil, missing[0]
 	}
 	layout, err := weights.LayoutOf(paths)
 	if err != nil {
