@@ -8,6 +8,8 @@
 GO         ?= scripts/go.sh
 NODEPS     ?=
 PACKAGES   ?= ./...
+# What can come near a device; the others gain nothing from another driver.
+ON_DEVICES ?= ./cmd/... ./engine/... ./memory/... ./models/... ./swap/...
 TESTFLAGS  ?= -count=1 -timeout=30m
 export GOFLAGS += -buildvcs=false
 
@@ -46,9 +48,11 @@ test: lint shaders-check ## all checks, then the test suite on the system's driv
 	$(call deps,build vulkan test media)
 	$(GO) run ./tools/gotest -label test $(COUNTS) -- $(TESTFLAGS) $(PACKAGES)
 
-test-modern: ## the test suite on a current Mesa with a current validation layer
+test-modern: ## the test suite on a current Mesa, with cooperative matrices, and a current validation layer
 	$(call deps,build media)
-	$(SYNCVAL) scripts/modern-run.sh $(GO) run ./tools/gotest -label modern $(COUNTS) -- $(TESTFLAGS) $(PACKAGES)
+	@# Matrix kernels prove that the current driver is the one in use.
+	scripts/modern-run.sh $(GO) run ./cmd/vkandinsky devices | tee /dev/stderr | grep 'kernels *matrix' >/dev/null
+	$(SYNCVAL) scripts/modern-run.sh $(GO) run ./tools/gotest -label modern $(COUNTS) -- $(TESTFLAGS) $(ON_DEVICES)
 
 bench: build ## Go benchmarks of every package
 	$(call deps,build vulkan)

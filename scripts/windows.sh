@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Builds vkandinsky.exe with MinGW and runs it under Wine on the host's software driver: devices, verify on the embedded
-# cases, a short generate in a folder whose name has blanks, Cyrillic letters and more than 260 characters, and Ctrl-C.
-# `make wine` installs what it needs first.
+# Vets and builds vkandinsky.exe with MinGW and runs it under Wine on the host's software driver: devices, verify on the
+# embedded cases, a short generate in a folder whose name has blanks, Cyrillic letters and more than 260 characters,
+# and Ctrl-C. `make wine` installs what it needs first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 go=${GO:-scripts/go.sh}
-CGO_ENABLED=1 CC=x86_64-w64-mingw32-gcc GOOS=windows GOARCH=amd64 "$go" build -o vkandinsky.exe ./cmd/vkandinsky
+cross=(env CGO_ENABLED=1 CC=x86_64-w64-mingw32-gcc GOOS=windows GOARCH=amd64)
+"${cross[@]}" "$go" vet ./...
+"${cross[@]}" "$go" build -o vkandinsky.exe ./cmd/vkandinsky
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
