@@ -266,7 +266,7 @@ func (d *Device) closeCopyStream(s *Stream) {
 
 // SharedQueue says whether compute and transfer are one queue, so that work must be submitted in an order in which it
 // can run: nothing may wait for what is submitted later.
-func (d *Device) SharedQueue() bool { return d.shared }
+func (d *Device) SharedQueue() bool { return d.shared && !d.opts.Limits.Unshared }
 
 // Validation returns the version of the validation layer in use ("" for none) and its messages from the n-th on.
 func (d *Device) Validation(n int) (version string, messages []vk.Message) {

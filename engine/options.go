@@ -35,6 +35,7 @@ type TestLimits struct {
 	MaxDispatchCost float64
 	NoBFloat16      bool // no bf16 matrices
 	SingleQueue     bool // one queue for compute and transfer
+	Unshared        bool // let compute wait for copies not yet submitted, also on one queue: only where none stands behind it
 	SharedFamily    bool // no dedicated transfer family: a second queue of the compute family, if there is one
 	DescriptorSets  bool // no push descriptors
 	Poison          bool // fill new device memory with NaN, so that what nobody wrote shows in results
