@@ -92,7 +92,7 @@ func TestAttentionIsTheSameForEveryCut(t *testing.T) {
 	limits := map[string]engine.TestLimits{
 		"cut by cost":    {MaxDispatchCost: 1e6},
 		"cut by binding": {MaxStorageRange: 80 << 10},
-		"cut by both":    {MaxDispatchCost: 6e6, MaxStorageRange: 50 << 10},
+		"cut by both":    {MaxDispatchCost: 6e6, MaxStorageRange: 66 << 10}, // 128 queries of 512 bytes fit: the largest tile
 	}
 	shapes := map[string]attentionShape{
 		"full":   {heads: 4, kvHeads: 4, tq: 300, tk: 200, dim: 32},
@@ -178,7 +178,7 @@ func TestAttentionHalfDoesNotOverflow(t *testing.T) {
 						norm += w / size * w / size
 					}
 				}
-				if e := math.Sqrt(diff / norm); !(e <= 1.5e-3) {
+				if e := math.Sqrt(diff / norm); !(e <= 0.5e-3+c.args.halfL2(d.Caps())) {
 					t.Errorf("head %d: relative L2 error %g", h, e)
 				}
 			}
