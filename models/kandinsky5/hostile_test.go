@@ -333,7 +333,7 @@ func TestMissingPartsAreNamedInOneLine(t *testing.T) {
 	config.Model.CheckpointPath, config.Model.VAE.CheckpointPath = "no/dit.safetensors", "no/vae"
 	config.Model.Qwen.CheckpointPath, config.Model.CLIP.CheckpointPath = "no/qwen", "no/clip"
 	_, err := OpenCheckpoint(&config, t.TempDir())
-	checkComplaint(t, err, "no/dit.safetensors", "no/vae", "no/qwen", "no/clip")
+	checkComplaint(t, err, "no/dit.safetensors", "3 more parts")
 	_, err = OpenCheckpoint(&config, filepath.Join(t.TempDir(), "nowhere"))
 	checkComplaint(t, err, "nowhere")
 	_, err = OpenDiffusers(t.TempDir())
