@@ -16,11 +16,14 @@ func TestGoldenCasesHold(t *testing.T) {
 		t.Fatalf("%d golden cases found, at least 12 expected: %v", len(files), err)
 	}
 	files = append(files, testdata.Shared(t, "golden/tokenizers.json"))
-	for _, tier := range []engine.Tier{engine.TierBase, engine.TierFP16} {
+	for _, tier := range []engine.Tier{engine.TierBase, engine.TierFP16, engine.TierMatrix} {
+		if tier == engine.TierMatrix && !offersMatrices(t) {
+			continue
+		}
 		d := enginetest.OpenWith(t, engine.Options{Tier: tier})
 		for _, precision := range []load.Precision{load.Float32, load.Mixed} {
-			if tier == engine.TierFP16 && precision == load.Float32 {
-				continue // fp16 products are never used in f32
+			if tier != engine.TierBase && precision == load.Float32 {
+				continue // products of 16 bits are never used in f32
 			}
 			for _, file := range files {
 				t.Run(tier.String()+" "+precision.String()+" "+filepath.Base(file), func(t *testing.T) {
@@ -43,4 +46,18 @@ func TestGoldenCasesHold(t *testing.T) {
 			}
 		}
 	}
+}
+
+// offersMatrices tells whether the default device can run the kernels for matrices, and says why when it cannot.
+func offersMatrices(t *testing.T) bool {
+	t.Helper()
+	d, err := engine.Open(t.Context(), engine.Options{Tier: engine.TierMatrix})
+	if err != nil {
+		t.Logf("tier matrix is left out: %v", err)
+		return false
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return true
 }
