@@ -12,22 +12,23 @@ type Tier int
 
 // Kernel tiers. Auto picks the highest that the device offers and the program has kernels for.
 const (
-	TierAuto   Tier = iota
-	TierBase        // fp32 arithmetic, any Vulkan 1.2 device with 16-bit storage
-	TierFP16        // fp16 products folded into fp32 sums (shaderFloat16)
-	TierMatrix      // products of bf16 or fp16 matrices summed in fp32 (VK_KHR_cooperative_matrix)
+	TierAuto    Tier = iota
+	TierBase         // fp32 arithmetic, any Vulkan 1.2 device with 16-bit storage
+	TierFP16         // fp16 products folded into fp32 sums (shaderFloat16)
+	TierMatrix       // products of bf16 or fp16 matrices summed in fp32 (VK_KHR_cooperative_matrix)
+	TierMatrix2      // the same by matrices of any size, some held by a whole workgroup (VK_NV_cooperative_matrix2)
 )
 
-func (t Tier) String() string { return [...]string{"auto", "base", "fp16", "matrix"}[t] }
+func (t Tier) String() string { return [...]string{"auto", "base", "fp16", "matrix", "matrix2"}[t] }
 
 // ParseTier reads a tier's name.
 func ParseTier(s string) (Tier, error) {
-	for t := TierAuto; t <= TierMatrix; t++ {
+	for t := TierAuto; t <= TierMatrix2; t++ {
 		if strings.EqualFold(s, t.String()) {
 			return t, nil
 		}
 	}
-	return 0, fmt.Errorf("unknown kernel tier %q: use auto, base, fp16 or matrix", s)
+	return 0, fmt.Errorf("unknown kernel tier %q: use auto, base, fp16, matrix or matrix2", s)
 }
 
 // Caps are the limits and abilities that kernels choose by.
@@ -41,7 +42,8 @@ type Caps struct {
 	MaxGroups       [3]uint32
 	SubgroupSize    int
 	HasFloat16      bool
-	Matrix          MatrixCaps // used by TierMatrix
+	Matrix          MatrixCaps  // used from TierMatrix on
+	Matrix2         Matrix2Caps // used by TierMatrix2
 	// MaxDispatchCost is the most floating-point operations one dispatch should do.
 	MaxDispatchCost float64
 }
@@ -64,11 +66,18 @@ func ChooseTier(p *vk.PhysicalDevice, forced Tier) (Tier, string, error) {
 		return 0, "", fmt.Errorf("kernel tier fp16 needs shaderFloat16, which the device does not have: use --kernels base")
 	}
 	matrix, missing := chooseMatrices(p)
-	if forced == TierMatrix && missing != "" {
-		return 0, "", fmt.Errorf("kernel tier matrix: %s: use --kernels auto", missing)
+	if forced >= TierMatrix && missing != "" {
+		return 0, "", fmt.Errorf("kernel tier %v: %s: use --kernels auto", forced, missing)
+	}
+	matrix2, missing2 := chooseMatrices2(p)
+	if forced == TierMatrix2 && missing2 != "" {
+		return 0, "", fmt.Errorf("kernel tier matrix2: %s: use --kernels auto", missing2)
 	}
 	if forced != TierAuto {
 		return forced, "asked for", nil
+	}
+	if missing == "" && missing2 == "" {
+		return TierMatrix2, "VK_NV_cooperative_matrix2 has " + matrix2.String(), nil
 	}
 	if missing == "" {
 		return TierMatrix, "VK_KHR_cooperative_matrix has " + matrix.String(), nil

@@ -185,8 +185,11 @@ func (d *Device) makeCaps() Caps {
 	if c.Tier >= TierMatrix {
 		c.Matrix, _ = chooseMatrices(d.Summary.Physical)
 	}
+	if c.Tier >= TierMatrix2 {
+		c.Matrix2, _ = chooseMatrices2(d.Summary.Physical)
+	}
 	if t.NoBFloat16 {
-		c.Matrix.BF16 = MatrixShape{}
+		c.Matrix.BF16, c.Matrix2.BF16 = MatrixShape{}, nil
 	}
 	if t.MaxAllocation > 0 {
 		c.MaxAllocation = min(c.MaxAllocation, t.MaxAllocation)

@@ -26,7 +26,7 @@ func (d *deviceFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&d.device, "device", "", "`NUMBER` or part of the name as vkandinsky devices lists it; the best one by default")
 	f.Var(&d.vram, "vram-budget", "device memory that is never exceeded, such as 24GiB; what the driver says is free by default")
 	f.Var(&d.ram, "ram-budget", "pinned host memory that is never exceeded; by default what is free, at most 80 % of the heap")
-	f.StringVar(&d.kernels, "kernels", "auto", "kernel `TIER`: auto, base (fp32 arithmetic, runs anywhere), fp16 or matrix (matrix units)")
+	f.StringVar(&d.kernels, "kernels", "auto", "kernel `TIER`: auto, base (fp32 arithmetic, runs anywhere), fp16, matrix or matrix2 (matrix units)")
 	f.BoolVar(&d.validate, "validate", false, "run under the Vulkan validation layer; any message makes the command fail")
 	f.StringVar(&d.cacheDir, "cache-dir", defaultCacheDir(), "`FOLDER` where compiled kernels are kept; empty: nowhere")
 	f.StringVar(&d.fault, "fault", "", "fail a driver call on purpose: alloc=N, submit=N")

@@ -56,15 +56,33 @@ type Limits struct {
 	ImportAlign           int64   // alignment of imported host pointers, 0: not there
 	MaxMemoryAllocations  int
 	MaxBoundDescriptorSet int
+
+	// VK_NV_cooperative_matrix2, all 0 without it.
+	Matrix2MaxWorkgroup   int   // invocations of a workgroup whose matrices have workgroup scope
+	Matrix2MaxDimension   int   // of a flexible matrix
+	Matrix2ReservedShared int64 // of a workgroup's shared memory, taken by matrices of workgroup scope
 }
 
 // Features are the optional abilities that select kernels.
 type Features struct {
 	Timeline, Storage16, Storage8, Float16, Int8, Int16, Int64, ScalarLayout, MemoryModel bool
-	CooperativeMatrix, CooperativeMatrix2Flexible, CooperativeMatrix2Workgroup            bool
-	BFloat16, BFloat16Matrix                                                              bool
+	CooperativeMatrix, BFloat16, BFloat16Matrix                                           bool
+	Matrix2                                                                               Matrix2Features
 	// SubgroupMax: subgroups find maxima. FullSubgroups: pipelines may ask for whole subgroups of Limits.SubgroupSize.
 	SubgroupMax, FullSubgroups bool
+	// SPIRV16: shaders may be in SPIR-V 1.6, their workgroup's size given by ids (Vulkan 1.3 with maintenance4).
+	SPIRV16 bool
+}
+
+// Matrix2Features are the parts of VK_NV_cooperative_matrix2, each optional.
+type Matrix2Features struct {
+	Workgroup        bool // matrices held by a whole workgroup
+	Flexible         bool // any multiples of the granularities in PhysicalDevice.Flexible
+	Reductions       bool // coopMatReduceNV
+	Conversions      bool // between uses and element types
+	PerElement       bool // coopMatPerElementNV
+	TensorAddressing bool // loads and stores by tensor layouts and views
+	BlockLoads       bool // loads through a function that decodes blocks
 }
 
 // Heap is a memory heap of the device.
@@ -100,6 +118,7 @@ type Matrix struct {
 type FlexibleMatrix struct {
 	M, N, K     int // granularity
 	A, B, C, R  string
+	Saturating  bool
 	Scope       string
 	Invocations int // workgroup size, for workgroup scope
 }
@@ -139,8 +158,9 @@ func extensionBits() map[string]C.uint32_t {
 		"VK_KHR_cooperative_matrix":   C.SHIM_EXT_COOPMAT,
 		"VK_NV_cooperative_matrix2":   C.SHIM_EXT_COOPMAT2,
 		"VK_KHR_shader_bfloat16":      C.SHIM_EXT_BFLOAT16,
-		// Also in Vulkan 1.3, but the instance asks for 1.2.
+		// Also in Vulkan 1.3, but devices of 1.2 may have them too.
 		"VK_EXT_subgroup_size_control": C.SHIM_EXT_SUBGROUP_SIZE,
+		"VK_KHR_maintenance4":          C.SHIM_EXT_MAINTENANCE4,
 	}
 }
 
@@ -179,14 +199,21 @@ func (p *PhysicalDevice) readProperties() {
 		ImportAlign:           int64(s.import_alignment),
 		MaxMemoryAllocations:  int(l.MaxMemoryAllocationCount),
 		MaxBoundDescriptorSet: int(l.MaxBoundDescriptorSets),
+		Matrix2MaxWorkgroup:   int(s.matrix2_max_workgroup),
+		Matrix2MaxDimension:   int(s.matrix2_max_dimension),
+		Matrix2ReservedShared: int64(s.matrix2_reserved_shared),
 	}
 	p.Features = Features{
 		Timeline: s.timeline != 0, Storage16: s.storage16 != 0, Storage8: s.storage8 != 0, Float16: s.float16 != 0,
 		Int8: s.int8 != 0, Int16: s.int16 != 0, Int64: s.int64 != 0, ScalarLayout: s.scalar_layout != 0, MemoryModel: s.memory_model != 0,
-		CooperativeMatrix:           s.cooperative_matrix != 0,
-		CooperativeMatrix2Flexible:  s.cooperative_matrix2_flexible != 0,
-		CooperativeMatrix2Workgroup: s.cooperative_matrix2_workgroup != 0,
-		BFloat16:                    s.bfloat16 != 0, BFloat16Matrix: s.bfloat16_matrix != 0,
+		CooperativeMatrix: s.cooperative_matrix != 0, BFloat16: s.bfloat16 != 0, BFloat16Matrix: s.bfloat16_matrix != 0,
+		Matrix2: Matrix2Features{
+			Workgroup: s.cooperative_matrix2_workgroup != 0, Flexible: s.cooperative_matrix2_flexible != 0,
+			Reductions: s.cooperative_matrix2_reductions != 0, Conversions: s.cooperative_matrix2_conversions != 0,
+			PerElement: s.cooperative_matrix2_per_element != 0, TensorAddressing: s.cooperative_matrix2_tensor != 0,
+			BlockLoads: s.cooperative_matrix2_block_loads != 0,
+		},
+		SPIRV16:     s.api_version >= 1<<22|3<<12 && s.maintenance4 != 0,
 		SubgroupMax: s.subgroup_operations&4 != 0, FullSubgroups: s.full_subgroups != 0,
 	}
 }
@@ -235,7 +262,7 @@ func (p *PhysicalDevice) readMatrices() {
 		n := C.shim_get_flexible_matrices(inst.gipa, inst.pointer(), p.pointer(), &all[0], C.uint32_t(len(all)))
 		for _, m := range all[:n] {
 			p.Flexible = append(p.Flexible, FlexibleMatrix{M: int(m.m_granularity), N: int(m.n_granularity), K: int(m.k_granularity),
-				A: component(m.a), B: component(m.b), C: component(m.c), R: component(m.result), Scope: scope(m.scope), Invocations: int(m.invocations)})
+				A: component(m.a), B: component(m.b), C: component(m.c), R: component(m.result), Saturating: m.saturating != 0, Scope: scope(m.scope), Invocations: int(m.invocations)})
 		}
 	}
 }

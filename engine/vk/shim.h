@@ -48,7 +48,10 @@ typedef struct {
 	uint64_t import_alignment;
 	// features
 	uint32_t timeline, storage16, uniform16, storage8, float16, int8, int16, int64, scalar_layout, memory_model, full_subgroups, cooperative_matrix, cooperative_matrix2_flexible,
-	    cooperative_matrix2_workgroup, cooperative_matrix2_tensor, cooperative_matrix2_block_loads, cooperative_matrix2_conversions, cooperative_matrix2_reductions, bfloat16, bfloat16_matrix;
+	    cooperative_matrix2_workgroup, cooperative_matrix2_tensor, cooperative_matrix2_block_loads, cooperative_matrix2_conversions, cooperative_matrix2_reductions,
+	    cooperative_matrix2_per_element, bfloat16, bfloat16_matrix, maintenance4;
+	// VK_NV_cooperative_matrix2: invocations of a workgroup, a matrix's largest dimension, bytes of a workgroup's shared memory
+	uint32_t matrix2_max_workgroup, matrix2_max_dimension, matrix2_reserved_shared;
 } shim_properties;
 
 // Asks only for what the extensions say is there. ext bits are SHIM_EXT_*.
@@ -61,6 +64,7 @@ enum {
 	SHIM_EXT_BFLOAT16 = 32,
 	SHIM_EXT_MEMORY_PRIORITY = 64,
 	SHIM_EXT_SUBGROUP_SIZE = 128,
+	SHIM_EXT_MAINTENANCE4 = 256,
 };
 void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ext, shim_properties *out);
 

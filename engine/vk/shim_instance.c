@@ -169,6 +169,7 @@ void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ex
 	PushDescriptorProperties pd = {.sType = ST_PUSH_DESCRIPTOR_PROPERTIES};
 	HostMemoryProperties hm = {.sType = ST_HOST_MEMORY_PROPERTIES};
 	SubgroupSizeProperties ss = {.sType = ST_SUBGROUP_SIZE_PROPERTIES};
+	Coopmat2Properties c2 = {.sType = ST_COOPMAT2_PROPERTIES};
 	push(&p, &p11);
 	push(&p, &p12);
 	if (ext & SHIM_EXT_PUSH_DESCRIPTOR)
@@ -177,6 +178,8 @@ void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ex
 		push(&p, &hm);
 	if (ext & SHIM_EXT_SUBGROUP_SIZE)
 		push(&p, &ss);
+	if (ext & SHIM_EXT_COOPMAT2)
+		push(&p, &c2);
 	props(physical, &p);
 	out->api_version = p.apiVersion;
 	out->driver_version = p.driverVersion;
@@ -193,6 +196,9 @@ void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ex
 	out->max_allocation = p11.maxMemoryAllocationSize;
 	out->max_push_descriptors = pd.maxPushDescriptors;
 	out->import_alignment = hm.minImportedHostPointerAlignment;
+	out->matrix2_max_workgroup = c2.maxWorkgroup;
+	out->matrix2_max_dimension = c2.maxDimension;
+	out->matrix2_reserved_shared = c2.reservedShared;
 
 	Features2 f = {.sType = ST_FEATURES2};
 	V11Features f11 = {.sType = ST_V11_FEATURES};
@@ -201,6 +207,7 @@ void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ex
 	Coopmat2Features cm2 = {.sType = ST_COOPMAT2_FEATURES};
 	Bfloat16Features bf = {.sType = ST_BFLOAT16_FEATURES};
 	SubgroupSizeFeatures sf = {.sType = ST_SUBGROUP_SIZE_FEATURES};
+	Maintenance4Features m4 = {.sType = ST_MAINTENANCE4_FEATURES};
 	push(&f, &f11);
 	push(&f, &f12);
 	if (ext & SHIM_EXT_COOPMAT)
@@ -211,6 +218,8 @@ void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ex
 		push(&f, &bf);
 	if (ext & SHIM_EXT_SUBGROUP_SIZE)
 		push(&f, &sf);
+	if (ext & SHIM_EXT_MAINTENANCE4)
+		push(&f, &m4);
 	feats(physical, &f);
 	out->timeline = f12.timelineSemaphore;
 	out->storage16 = f11.storageBuffer16;
@@ -231,8 +240,10 @@ void shim_get_properties(void *gipa, void *instance, void *physical, uint32_t ex
 	out->cooperative_matrix2_block_loads = cm2.blockLoads;
 	out->cooperative_matrix2_conversions = cm2.conversions;
 	out->cooperative_matrix2_reductions = cm2.reductions;
+	out->cooperative_matrix2_per_element = cm2.perElement;
 	out->bfloat16 = bf.type;
 	out->bfloat16_matrix = bf.matrix;
+	out->maintenance4 = m4.maintenance4;
 }
 
 int shim_get_budget(void *gipa, void *instance, void *physical, shim_budget *out) {
@@ -302,6 +313,7 @@ typedef struct {
 	Coopmat2Features cm2;
 	Bfloat16Features bf;
 	SubgroupSizeFeatures sf;
+	Maintenance4Features m4;
 } FeatureChain;
 
 void *shim_feature_chain(uint32_t ext, const shim_properties *p) {
@@ -326,6 +338,7 @@ void *shim_feature_chain(uint32_t ext, const shim_properties *p) {
 					    .flexibleDimensions = p->cooperative_matrix2_flexible,
 					    .reductions = p->cooperative_matrix2_reductions,
 					    .conversions = p->cooperative_matrix2_conversions,
+					    .perElement = p->cooperative_matrix2_per_element,
 					    .tensorAddressing = p->cooperative_matrix2_tensor,
 					    .blockLoads = p->cooperative_matrix2_block_loads};
 		push(&c->v12, &c->cm2);
@@ -337,6 +350,10 @@ void *shim_feature_chain(uint32_t ext, const shim_properties *p) {
 	if (ext & SHIM_EXT_SUBGROUP_SIZE && p->full_subgroups) {
 		c->sf = (SubgroupSizeFeatures){.sType = ST_SUBGROUP_SIZE_FEATURES, .control = 1, .full = 1};
 		push(&c->v12, &c->sf);
+	}
+	if (ext & SHIM_EXT_MAINTENANCE4 && p->maintenance4) {
+		c->m4 = (Maintenance4Features){.sType = ST_MAINTENANCE4_FEATURES, .maintenance4 = 1};
+		push(&c->v12, &c->m4);
 	}
 	return c;
 }

@@ -49,6 +49,8 @@ enum {
 	ST_COOPMAT_PROPERTIES = 1000506001,
 	ST_COOPMAT2_FEATURES = 1000593000,
 	ST_COOPMAT2_FLEXIBLE = 1000593001,
+	ST_MAINTENANCE4_FEATURES = 1000413000,
+	ST_COOPMAT2_PROPERTIES = 1000593002,
 	ST_BFLOAT16_FEATURES = 1000141000,
 	ST_VALIDATION_FEATURES = 1000247000,
 	ST_LAYER_SETTINGS = 1000496000,
@@ -149,6 +151,18 @@ typedef struct {
 	void *pNext;
 	VkB32 workgroupScope, flexibleDimensions, reductions, conversions, perElement, tensorAddressing, blockLoads;
 } Coopmat2Features;
+
+typedef struct {
+	uint32_t sType;
+	void *pNext;
+	uint32_t maxWorkgroup, maxDimension, reservedShared;
+} Coopmat2Properties;
+
+typedef struct {
+	uint32_t sType;
+	void *pNext;
+	VkB32 maintenance4;
+} Maintenance4Features;
 
 typedef struct {
 	uint32_t sType;
