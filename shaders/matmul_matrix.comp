@@ -176,16 +176,15 @@ void finish_quad(uint row, uint col, vec4 v) {
 	}
 }
 
-// Workgroups run in bands of 8 row tiles, down the rows first: those at work at one time share rows of x and of w, which
-// then come from the cache.
-const uint BAND = 8;
+// Workgroups run in bands of pc.band row tiles, down the rows first: those at work at one time share rows of x and of w,
+// which then come from the cache.
 
 #define MATRIX_SUM coopmat<float, gl_ScopeSubgroup, MAT_M, MAT_N, gl_MatrixUseAccumulator>
 
 void main() {
 	uint id = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;
-	uint first = id / (BAND * gl_NumWorkGroups.x) * BAND;
-	uint high = min(BAND, gl_NumWorkGroups.y - first);
+	uint first = id / (pc.band * gl_NumWorkGroups.x) * pc.band;
+	uint high = min(pc.band, gl_NumWorkGroups.y - first);
 	uint within = id - first * gl_NumWorkGroups.x;
 	uint m0 = (first + within % high) * TILE_M;
 	uint n0 = within / high * TILE_N;

@@ -79,6 +79,7 @@ type matmul struct {
 	rowStep, colStep int
 	tile             gemmTile
 	matrix           *matrixKernel // nil: tile says how it is computed
+	band             int           // row tiles that matrices walk together; 0: as bandTiles says
 }
 
 func (a MatmulArgs) check() matmul {
@@ -177,7 +178,7 @@ func (m *matmul) call(caps engine.Caps, row, rows, col, cols int) engine.Call {
 	bias, biasBase := alignedView(caps, m.Bias, int64(col), int64(cols))
 	gate, gateBase := alignedView(caps, m.Gate, int64(col), int64(cols))
 	push := shaders.MatmulPush{Rows: uint32(rows), Cols: uint32(cols), K: uint32(m.k), Head: uint32(m.head),
-		Height: uint32(m.rows), BiasBase: biasBase, GateBase: gateBase}
+		Height: uint32(m.rows), BiasBase: biasBase, GateBase: gateBase, Band: uint32(m.bandOf(rows))}
 	var y engine.Tensor
 	if m.HeadDim > 0 {
 		y = m.Y.Rows(col/m.head, (col+cols)/m.head)

@@ -30,6 +30,7 @@ func BenchmarkMatrixTiles(b *testing.B) {
 		checkAttentionTiles(b, d, attentionTiles)
 		best := measureMatrixTiles(b, d, big, "cut", tiles)
 		bestAttention := measureAttentionTiles(b, d, big, "cut", attentionTiles)
+		measureBands(b, d, big, best)
 		whole := enginetest.OpenWith(b, engine.Options{Limits: engine.TestLimits{MaxDispatchCost: 1e15}})
 		measureMatrixTiles(b, whole, big, "whole", []matrixTile{best})
 		measureAttentionTiles(b, whole, big, "whole", []attentionMatrixTile{bestAttention})
@@ -219,12 +220,8 @@ func seconds(b *testing.B, d *engine.Device, record func()) float64 {
 
 func measureMatrixTiles(b *testing.B, d *engine.Device, rows int, how string, tiles []matrixTile) (best matrixTile) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	shapes := [][2]int{{4096, 16384}, {16384, 4096}, {4096, 4096}}
-	if rows < 1000 {
-		shapes = [][2]int{{64, 128}}
-	}
 	rates := map[matrixTile]float64{}
-	for _, shape := range shapes {
+	for _, shape := range matrixShapes(rows) {
 		k, n := shape[0], shape[1]
 		arena := d.NewArena("matrix tiles")
 		x, w := arena.Alloc("x", engine.BF16, rows, k), arena.Alloc("w", engine.BF16, n, k)
@@ -257,6 +254,45 @@ func measureMatrixTiles(b *testing.B, d *engine.Device, rows int, how string, ti
 		}
 	}
 	return best
+}
+
+// measureBands measures a tile with bands of several heights.
+func measureBands(b *testing.B, d *engine.Device, rows int, tile matrixTile) {
+	bands := []int{1, 4, 8, 16, 31, 62, 124}
+	rng := rand.New(rand.NewPCG(3, 4))
+	for _, shape := range matrixShapes(rows) {
+		k, n := shape[0], shape[1]
+		arena := d.NewArena("bands")
+		x, w, y := arena.Alloc("x", engine.BF16, rows, k), arena.Alloc("w", engine.BF16, n, k), arena.Alloc("y", engine.BF16, rows, n)
+		if err := arena.Err(); err != nil {
+			b.Fatal(err)
+		}
+		noise(b, d, x, rng, 1)
+		noise(b, d, w, rng, 0.02)
+		layer, ok := MatmulArgs{X: x, W: w, Y: y, Half: true}.candidate(d.Caps(), tile)
+		if !ok {
+			b.Fatalf("tile %+v does not fit", tile)
+		}
+		chosen := layer.bandOf(min(layer.rows, layer.rowStep))
+		for _, band := range bands {
+			layer.band = band
+			s := seconds(b, d, func() { layer.record(d.Compute()) })
+			fmt.Printf("matmul bands of %d row tiles (chosen: %d) %dx(%d→%d): %.2f ms, %.1f TFLOP/s\n", band, chosen, rows, k, n, s*1e3,
+				2*float64(rows)*float64(k)*float64(n)/s/1e12)
+		}
+		arena.Release()
+		if err := d.Settle(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// matrixShapes are the inputs and outputs of a block's linear layers, or something small for few rows.
+func matrixShapes(rows int) [][2]int {
+	if rows < 1000 {
+		return [][2]int{{64, 128}}
+	}
+	return [][2]int{{4096, 16384}, {16384, 4096}, {4096, 4096}}
 }
 
 // candidate returns the attention's kernel with a tile, false when the device cannot.

@@ -2,11 +2,13 @@ package ops
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
+	"github.com/vkandinsky/vkandinsky/internal/ref"
 )
 
 func openMatrices(t *testing.T) *engine.Device {
@@ -44,6 +46,60 @@ func TestMatmulByMatricesAgreesWithFloat64InEveryTile(t *testing.T) {
 	checkMatrixLayer(t, d, matrixCheck{name: "GELU", dt: engine.F16, k: 72, activation: GELU, tiles: few})
 	checkMatrixLayer(t, d, matrixCheck{name: "gated residual", dt: engine.F16, k: 72, gated: true, tiles: few})
 	checkMatrixLayer(t, d, matrixCheck{name: "heads", dt: engine.F16, k: 72, head: 100, tiles: few})
+}
+
+// Bands decide only which workgroup computes which tile: of one row tile, of some with a lower one left over, of all, and
+// higher than the dispatch.
+func TestMatmulByMatricesGivesTheSameBitsInBandsOfAnyHeight(t *testing.T) {
+	d := openMatrices(t)
+	const m, n, k = 150, 140, 64 // 5 × 5 of the smallest tiles
+	arena := d.NewArena("bands")
+	defer arena.Release()
+	rng := rand.New(rand.NewPCG(1, 2))
+	x, xs := attentionInput(t, arena, d, rng, engine.F16, 1, m, k)
+	w, ws := attentionInput(t, arena, d, rng, engine.F16, 1, n, k)
+	y := arena.Alloc("y", engine.F32, m, n)
+	if err := arena.Err(); err != nil {
+		t.Fatal(err)
+	}
+	layer, ok := MatmulArgs{X: x, W: w, Y: y, Half: true}.candidate(d.Caps(), smallMatrixTile)
+	if !ok {
+		t.Fatal("the smallest tile does not fit")
+	}
+	want := ref.Matmul(xs, ws, nil, m, n, k)
+	var first []float64
+	for _, band := range []int{0, 1, 2, 3, 5, 9} {
+		layer.band = band
+		d.Compute().Fill(y, 0x7fc00000)
+		layer.record(d.Compute())
+		got := attentionDownload(t, d, y)
+		if first == nil {
+			first = got
+		}
+		for i, v := range got {
+			// 64 products of deviation 1: their magnitudes add up to about 41, each addition errs by 2⁻²³ of that at most.
+			if !(math.Abs(v-want[i]) <= k*41*0x1p-23) || v != first[i] {
+				t.Fatalf("bands of %d row tiles: element %d is %g, want %g and the bits of %g", band, i, v, want[i], first[i])
+			}
+		}
+	}
+}
+
+func TestBandsAreEvenAndHoldNoMoreThanACache(t *testing.T) {
+	for _, c := range []struct{ rows, rowBytes, tileM, want int }{
+		{47616, 8192, 192, 31},  // 248 row tiles: 8 bands
+		{47616, 32768, 192, 8},  // 7.75 row tiles would fill the cache
+		{47616, 3584, 192, 31},  // more would, but were not measured
+		{11904, 8192, 192, 31},  // 62: 2 bands
+		{6144, 8192, 192, 16},   // 32: 16 and 16, not 31 and 1
+		{100, 8192, 192, 1},     // one row tile
+		{410, 131072, 32, 7},    // 13: 7 and 6
+		{47616, 1 << 30, 32, 8}, // long rows
+	} {
+		if got := bandTiles(c.rows, c.rowBytes, c.tileM); got != c.want {
+			t.Errorf("%d rows of %d bytes in tiles of %d: bands of %d row tiles, want %d", c.rows, c.rowBytes, c.tileM, got, c.want)
+		}
+	}
 }
 
 // peak raises the score of some queries for some keys by a factor of 9 for each of strength: with 8 in the first channel

@@ -28,6 +28,7 @@ layout(push_constant) uniform Push {
 	uint y_col;     // and the first column go
 	uint bias_base; // elements before the first in the bound ranges
 	uint gate_base;
+	uint band;      // row tiles that are walked together (matmul_matrix.comp)
 } pc;
 
 TENSOR_IN_VEC(0, x, X_TYPE)
