@@ -18,9 +18,16 @@ type attentionMatrix struct {
 	shader string
 	shape  engine.MatrixShape
 	tile   attentionMatrixTile
+	// flexible, if set, is the kernel for matrices of VK_NV_cooperative_matrix2 that does it instead.
+	flexible *attentionFlexible
 }
 
-func (m attentionMatrix) queries() int { return m.tile.subsM * m.tile.fragsQ * m.shape.M }
+func (m attentionMatrix) queries() int {
+	if m.flexible != nil {
+		return m.flexible.queries()
+	}
+	return m.tile.subsM * m.tile.fragsQ * m.shape.M
+}
 
 // stage returns the 16-byte words of the shader's staging area, by the same formula.
 func (m attentionMatrix) stage(dim int) int {
@@ -77,6 +84,10 @@ func (a AttentionArgs) chooseMatrix(z attentionSizes, caps engine.Caps) (attenti
 	if m.shape == (engine.MatrixShape{}) {
 		return m, false
 	}
+	if f, ok := chooseFlexible(m.shader == shaders.AttentionMatrixBf16, caps, z.dim, a.Mode); ok {
+		m.flexible = &f
+		return m, true
+	}
 	for _, t := range attentionMatrixTiles {
 		m.tile = t
 		if (caps.SubgroupSize > emulatedSubgroup || t == smallAttentionMatrixTile) && m.fits(caps, z.dim, a.Mode) {
@@ -104,8 +115,14 @@ func (a AttentionArgs) recordMatrix(s *engine.Stream, z attentionSizes, m attent
 			QStride: p.QStride, KvStride: p.KvStride, OutStride: p.OutStride, Head: p.Head, KvHead: p.KvHead, Group: p.Group,
 			Blocks: p.Blocks, ListBase: p.ListBase, IndexBase: p.IndexBase, Heads: p.Heads, KvHeads: p.KvHeads, Scale: p.Scale}
 		vecOut := (p.OutBase|p.OutStride)%4 == 0 && vectors(bind[3])
+		shader, spec := m.shader, []shaders.SpecValue(nil)
+		if m.flexible != nil {
+			shader, spec = m.flexible.shader, a.flexibleSpec(caps, *m.flexible, vecOut)
+		} else {
+			spec = a.matrixSpec(caps, m, vecOut)
+		}
 		s.Dispatch(engine.Call{
-			Shader: m.shader, Spec: a.matrixSpec(caps, m, vecOut), Push: push.Append(nil), Bind: bind, Label: label,
+			Shader: shader, Spec: spec, Push: push.Append(nil), Bind: bind, Label: label,
 			Groups: [3]uint32{uint32(ceilDiv(c.row1-c.row0, m.queries())), uint32(c.head1 - c.head0), 1},
 			Cost:   4 * float64(c.head1-c.head0) * float64(c.row1-c.row0) * float64(z.tk) * float64(z.dim),
 		})

@@ -299,8 +299,20 @@ func matrixShapes(rows int) [][2]int {
 func (a AttentionArgs) candidate(caps engine.Caps, t attentionMatrixTile) (attentionSizes, attentionMatrix, bool) {
 	z := a.check()
 	m, ok := a.chooseMatrix(z, caps)
-	m.tile = t
+	m.tile, m.flexible = t, nil
 	return z, m, ok && m.fits(caps, z.dim, a.Mode)
+}
+
+// flexible is the same with a tile of the kernel for flexible matrices.
+func (a AttentionArgs) flexible(caps engine.Caps, f attentionFlexible) (attentionSizes, attentionMatrix, bool) {
+	z := a.check()
+	m, ok := a.chooseMatrix(z, caps)
+	if !ok || m.flexible == nil {
+		return z, m, false
+	}
+	f.shader, f.mat = m.flexible.shader, m.flexible.mat
+	m.flexible = &f
+	return z, m, f.fits(caps, z.dim, a.Mode)
 }
 
 func checkAttentionTiles(b testing.TB, d *engine.Device, tiles []attentionMatrixTile) {
