@@ -122,7 +122,7 @@ uvec4 k_lo[LOADS], k_hi[LOADS], v_lo[LOADS], v_hi[LOADS];
 // rounded is a weight as the operand type can hold it: the conversion then has nothing to round, and drivers that truncate give what others do.
 float rounded(float p) {
 #ifdef BF16
-	return uintBitsToFloat((floatBitsToUint(p) + 0x7fffu + ((floatBitsToUint(p) >> 16) & 1u)) & 0xffff0000u);
+	return uintBitsToFloat(bf16_from_f32(p) << 16);
 #else
 	return p;
 #endif

@@ -39,7 +39,6 @@
 #extension GL_GOOGLE_include_directive : require
 #ifdef BF16
 #extension GL_EXT_bfloat16 : require
-#extension GL_EXT_shader_explicit_arithmetic_types_int16 : require
 #define OPERAND bfloat16_t
 #else
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
@@ -112,7 +111,8 @@ uint ordered(float v) {
 float restored(uint u) { return uintBitsToFloat((u & 0x80000000u) != 0 ? u & 0x7fffffffu : ~u); }
 
 #ifdef BF16
-uint pack(float a, float b) { return packUint2x16(bfloat16BitsToUintEXT(bf16vec2(vec2(a, b)))); }
+// pack rounds to nearest by itself: the language's conversion may truncate, and on NVIDIA's driver it does.
+uint pack(float a, float b) { return bf16_from_f32(a) | (bf16_from_f32(b) << 16); }
 #else
 uint pack(float a, float b) { return packHalf2x16(vec2(a, b)); }
 #endif
