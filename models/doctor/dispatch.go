@@ -1,0 +1,162 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/ops"
+)
+
+// watchdog is after how many seconds Windows resets a driver whose work does not end; drivers of other systems have
+// limits of this order.
+const watchdog = 2.0
+
+// safeToRun is how many seconds a dispatch may take by the estimate from smaller ones to be run at its full size.
+const safeToRun = 0.75
+
+// examineDispatches measures the longest dispatch that each costly operation would record on this device.
+func examineDispatches(ctx context.Context, o Options, f *Findings) {
+	r := Result{Status: OK}
+	kind := ""
+	o.onDevice(ctx, f, &r, func(e *engine.Options) { e.Timings = true }, func(d *engine.Device) error {
+		kind = d.Summary.Physical.Info.Kind
+		for _, l := range loads(d.Caps()) {
+			b := newBench(ctx, d, o)
+			found, err := b.longest(l, o.Quick)
+			if err != nil {
+				return fmt.Errorf("%s: %w", l.kernel, err)
+			}
+			r.Dispatch = append(r.Dispatch, found)
+		}
+		return nil
+	})
+	if r.Status == OK {
+		describeDispatches(&r, kind)
+	}
+	f.Results = append(f.Results, r)
+}
+
+// load is an operation whose cost can be chosen: prepare makes one of about so many floating-point operations ready, and
+// says how many it has.
+type load struct {
+	kernel  string
+	prepare func(b *bench, cost float64) (record func(s *engine.Stream), exact float64)
+}
+
+func loads(c engine.Caps) []load {
+	const dim = 2048
+	return []load{
+		{"linear layer", func(b *bench, cost float64) (func(*engine.Stream), float64) {
+			rows := max(int(cost/(2*dim*dim))&^63, 64) // more than matmul_gemv takes, and whole tiles
+			x, w, y := b.noise(engine.BF16, 1, rows, dim), b.noise(engine.BF16, 1, dim, dim), b.tensor(engine.BF16, rows, dim)
+			return func(s *engine.Stream) {
+				ops.Matmul(s, ops.MatmulArgs{X: x.Tensor, W: w.Tensor, Y: y, Half: half(c)})
+			}, 2 * float64(rows) * dim * dim
+		}},
+		{"attention", func(b *bench, cost float64) (func(*engine.Stream), float64) {
+			tokens := max(int(math.Sqrt(cost/(4*128)))&^63, 64)
+			var in [3]engine.Tensor
+			for k := range in {
+				in[k] = b.noise(engine.BF16, 1, 1, tokens, 128).Tensor
+			}
+			out, scratch := b.tensor(engine.BF16, tokens, 1, 128), b.tensor(engine.U32, ops.AttentionScratch(1, 1))
+			return func(s *engine.Stream) {
+				ops.Attention(s, ops.AttentionArgs{Q: in[0], K: in[1], V: in[2], Out: out, Half: half(c), Scratch: scratch})
+			}, 4 * 128 * float64(tokens) * float64(tokens)
+		}},
+		{"convolution", func(b *bench, cost float64) (func(*engine.Stream), float64) {
+			const ch, width = 256, 128
+			rows := max(int(cost/(2*27*ch*ch*width)), 1)
+			x, w, y := b.noise(engine.F16, 1, 1, rows, width, ch), b.noise(engine.F16, 1, ch, 3, 3, 3, ch), b.tensor(engine.F16, 1, rows, width, ch)
+			return func(s *engine.Stream) {
+				ops.Conv3D(s, ops.Conv3DArgs{X: x.Tensor, W: w.Tensor, Y: y, Half: half(c)})
+			}, 2 * 27 * ch * ch * width * float64(rows)
+		}},
+	}
+}
+
+// longest measures the most costly dispatch of a load, or works it out from a smaller one where it might take too long or
+// too much memory. It starts small and grows eightfold.
+func (b *bench) longest(l load, quick bool) (Dispatch, error) {
+	most := b.dev.Caps().MaxDispatchCost
+	step := Dispatch{Kernel: l.kernel}
+	for cost := most / 4096; ; cost = min(8*cost, most) {
+		record, exact := l.prepare(b, cost)
+		b.run(record) // with compiling
+		seconds, done := b.worstSpan(record)
+		b.reset()
+		if b.err != nil {
+			return step, b.err
+		}
+		step.Cost, step.Seconds = min(exact, most), seconds
+		if cost >= most {
+			step.Measured = done
+			return step, nil
+		}
+		next := seconds * min(8*cost, most) / exact
+		if next > safeToRun || quick && next > quickTime || !b.fits(64<<20+int64(8*cost/2048)) {
+			step.Cost, step.Seconds = most, seconds*most/exact
+			return step, nil
+		}
+	}
+}
+
+// worstSpan runs work and returns the time of its longest dispatch; false where only the whole could be timed.
+func (b *bench) worstSpan(record func(s *engine.Stream)) (seconds float64, single bool) {
+	if b.err != nil {
+		return 0, false
+	}
+	s := b.dev.Compute()
+	s.TakeSpans()
+	record(s)
+	if b.err = s.Finish(b.ctx); b.err != nil {
+		return 0, false
+	}
+	for _, span := range s.TakeSpans() {
+		seconds, single = max(seconds, (span.End-span.Start)/1e9), true
+	}
+	if !single {
+		seconds = b.run(record)
+	}
+	return seconds, single
+}
+
+func describeDispatches(r *Result, kind string) {
+	var worst Dispatch
+	for _, d := range r.Dispatch {
+		if d.Seconds > worst.Seconds {
+			worst = d
+		}
+	}
+	how := "takes"
+	if !worst.Measured {
+		how = "would take"
+	}
+	r.Summary = fmt.Sprintf("the longest (%s, %.2g operations) %s %s", worst.Kernel, worst.Cost, how, seconds(worst.Seconds))
+	if kind == "cpu" {
+		r.Summary += "; a driver for the CPU has no watchdog"
+		return
+	}
+	r.Summary += fmt.Sprintf(", a watchdog bites after %g s", watchdog)
+	switch {
+	case worst.Seconds > watchdog:
+		r.Status = Failed
+		r.advise("This device is too slow for the way work is cut: Windows would reset the driver. Raise TdrDelay, and please report the device.")
+	case worst.Seconds > watchdog/2:
+		r.Status = Warning
+		r.advise("There is little left to the watchdog: close other programs that use the GPU, or raise Windows' TdrDelay.")
+	}
+}
+
+// seconds prints a time with three digits.
+func seconds(s float64) string {
+	switch {
+	case s >= 1:
+		return fmt.Sprintf("%.2f s", s)
+	case s >= 1e-3:
+		return three(s*1e3) + " ms"
+	}
+	return three(s*1e6) + " µs"
+}
