@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/vkandinsky/vkandinsky/models/doctor"
+)
+
+// doctorOptions are the flags of doctor.
+type doctorOptions struct {
+	device      deviceFlags
+	log         logFlags
+	quick, json bool
+	html        string
+	probe       string // hidden: carry out one probe and print its findings
+	inProcess   bool   // hidden: no processes for the probes
+}
+
+func doctorCommand() *command {
+	cmd := &command{
+		name: "doctor", summary: "examine a device and its driver: are the numbers right, how fast is it, what is in the way",
+		about: "Examines a device and its driver: every tier of kernels against float64 on the CPU, with error and speed; copies up, down\n" +
+			"and beside computing; queues, heaps, resizable BAR, pinned memory; the longest dispatch against the watchdog; and what\n" +
+			"other programs inject. Each examination runs in a process of its own, so that a driver that crashes ends only that.\n" +
+			"Exit status 1 when one failed. It takes about a minute.",
+		examples: []string{
+			"vkandinsky doctor",
+			"vkandinsky doctor --quick --json",
+			"vkandinsky doctor --device 1 --html report.html",
+		},
+	}
+	var o doctorOptions
+	f := cmd.flags.group("What to examine")
+	f.BoolVar(&o.quick, "quick", false, "smaller work, only the kernels that the program would take: under 10 seconds")
+	f.StringVar(&o.probe, "probe", "", "carry out one `PROBE` here and print what it found")
+	f.BoolVar(&o.inProcess, "in-process", false, "carry all out in this process")
+	_ = f.MarkHidden("probe")      // known: registered above
+	_ = f.MarkHidden("in-process") // likewise
+	o.device.register(cmd.flags.group("Device"))
+	f = cmd.flags.group("Output")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	f.StringVar(&o.html, "html", "", "write a report with plots to `FILE` as well")
+	o.log.register(f)
+	cmd.run = func(ctx context.Context, c *console, args []string) error {
+		if err := noArguments(args); err != nil {
+			return err
+		}
+		return o.run(ctx, c)
+	}
+	return cmd
+}
+
+func (o *doctorOptions) run(ctx context.Context, c *console) error {
+	log, err := o.log.logger(c)
+	if err != nil {
+		return err
+	}
+	engineOptions, err := o.device.options(log)
+	if err != nil {
+		return err
+	}
+	options := doctor.Options{Engine: engineOptions, Quick: o.quick}
+	if o.probe != "" {
+		return o.runProbe(ctx, c, options)
+	}
+	if err := o.checkHTML(); err != nil {
+		return badInput(err)
+	}
+	if !o.inProcess {
+		options.Start = o.start
+	}
+	report, err := o.examine(ctx, c, options)
+	if err != nil {
+		return err
+	}
+	report.Program = versionLine(debug.ReadBuildInfo())
+	if o.html != "" {
+		var page bytes.Buffer
+		if err := report.WriteHTML(&page); err != nil {
+			return err
+		}
+		if err := writeWhole(o.html, page.Bytes()); err != nil {
+			return err
+		}
+	}
+	if o.json {
+		err = c.printJSON(report)
+	} else {
+		err = report.WriteText(c.out)
+	}
+	if err != nil {
+		return err
+	}
+	return report.Err()
+}
+
+func (o *doctorOptions) examine(ctx context.Context, c *console, options doctor.Options) (*doctor.Report, error) {
+	if !o.log.quiet {
+		reporter, done := c.progress()
+		defer done()
+		options.Progress = func(title string, _, _ int) { reporter.Stage(title, 0) }
+	}
+	return doctor.Examine(ctx, options)
+}
+
+// checkHTML finds out before a minute of work whether the report can be written.
+func (o *doctorOptions) checkHTML() error {
+	if o.html == "" {
+		return nil
+	}
+	if info, err := os.Stat(o.html); err == nil && info.IsDir() {
+		return fmt.Errorf("--html %s: is a folder", o.html)
+	}
+	if info, err := os.Stat(filepath.Dir(o.html)); err != nil || !info.IsDir() {
+		return fmt.Errorf("--html %s: there is no folder %s", o.html, filepath.Dir(o.html))
+	}
+	return nil
+}
+
+// writeWhole writes a file under another name and renames it, so that nobody sees half of it.
+func writeWhole(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}
+
+// runProbe carries out one probe for the process that started this one.
+func (o *doctorOptions) runProbe(ctx context.Context, c *console, options doctor.Options) error {
+	findings, err := doctor.Run(ctx, o.probe, options)
+	if err != nil {
+		return badInput(err)
+	}
+	return c.printJSON(findings)
+}
+
+// start carries a probe out in a process of its own.
+func (o *doctorOptions) start(ctx context.Context, probe string, environment []string) (doctor.Findings, error) {
+	var f doctor.Findings
+	program, err := os.Executable()
+	if err != nil {
+		return f, err
+	}
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, program, o.probeArguments(probe)...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Env = append(os.Environ(), environment...)
+	cmd.WaitDelay = 5 * time.Second
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) && ctx.Err() == nil {
+		return f, err // it could not be started
+	}
+	if err != nil || json.Unmarshal(out.Bytes(), &f) != nil {
+		return f, &doctor.CrashError{Probe: probe, How: lastWords(errs.String(), err)}
+	}
+	return f, nil
+}
+
+// probeArguments is the command line for one probe: the same device and limits.
+func (o *doctorOptions) probeArguments(probe string) []string {
+	d := o.device
+	args := []string{"doctor", "--probe", probe, "--quiet", "--cache-dir", d.cacheDir}
+	add := func(flag, value string) {
+		if value != "" {
+			args = append(args, flag, value)
+		}
+	}
+	add("--device", d.device)
+	add("--fault", d.fault)
+	if d.vram > 0 {
+		add("--vram-budget", fmt.Sprint(int64(d.vram)))
+	}
+	if d.ram > 0 {
+		add("--ram-budget", fmt.Sprint(int64(d.ram)))
+	}
+	if d.validate {
+		args = append(args, "--validate")
+	}
+	if o.quick {
+		args = append(args, "--quick")
+	}
+	return args
+}
+
+// ending is how the Go runtime and Windows name what ended a process.
+var ending = regexp.MustCompile(`(?m)^(SIG[A-Z]+: .*|Exception 0x[0-9a-f]+.*|fatal error: .*|panic: .*|vkandinsky: .*)$`)
+
+// lastWords says in a few words why a process ended.
+func lastWords(stderr string, err error) string {
+	if found := ending.FindString(stderr); found != "" {
+		return strings.TrimPrefix(oneLine(found), "vkandinsky: ")
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return "it said nothing"
+}
