@@ -48,7 +48,7 @@ type load struct {
 func loads(c engine.Caps) []load {
 	const dim = 2048
 	return []load{
-		{"linear layer", func(b *bench, cost float64) (func(*engine.Stream), float64) {
+		{linearLayer, func(b *bench, cost float64) (func(*engine.Stream), float64) {
 			rows := max(int(cost/(2*dim*dim))&^63, 64) // more than matmul_gemv takes, and whole tiles
 			x, w, y := b.noise(engine.BF16, 1, rows, dim), b.noise(engine.BF16, 1, dim, dim), b.tensor(engine.BF16, rows, dim)
 			return func(s *engine.Stream) {

@@ -370,6 +370,25 @@ func TestTiersThatAreExamined(t *testing.T) {
 	}
 }
 
+func TestAFasterTierIsAdvised(t *testing.T) {
+	rates := map[string]float64{"fp16": 10, "base": 20}
+	give := func(probe string, _ []string) (Findings, error) {
+		tier, ok := strings.CutPrefix(probe, kernelProbe)
+		if !ok {
+			return Findings{}, nil
+		}
+		return Findings{Results: []Result{{Status: OK, Summary: "fine", Tier: tier, Kernels: []Kernel{{Kernel: linearLayer, Rate: rates[tier], Pass: true}}}}}, nil
+	}
+	r, _, err := examineScript(t, Options{}, give)
+	if err != nil || r.Status != Warning || r.Count(Warning) != 1 || len(r.Results[2].Advice) != 1 || r.Results[2].Advice[0] != "Linear layers are 2.0 times as fast with --kernels base on this device." {
+		t.Errorf("%v, %+v", err, r)
+	}
+	rates["base"] = 11
+	if r, _, _ = examineScript(t, Options{}, give); r.Status != OK {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestACancelledExaminationSaysSo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	o := Options{Start: func(context.Context, string, []string) (Findings, error) {

@@ -46,6 +46,7 @@ func Examine(ctx context.Context, o Options) (*Report, error) {
 			return e.report, err
 		}
 	}
+	e.report.compareTiers()
 	return e.report, nil
 }
 
@@ -149,6 +150,40 @@ func (e *examination) next(ctx context.Context) error {
 		e.check(ctx, title)
 	}
 	return ctx.Err()
+}
+
+// clearlyFaster is how much faster another tier must be to be worth a word.
+const clearlyFaster = 1.15
+
+// compareTiers advises a tier that is faster at linear layers, where most time goes, than the one that the program takes.
+func (r *Report) compareTiers() {
+	var taken *Result
+	rates := map[string]float64{}
+	for n := range r.Results {
+		result := &r.Results[n]
+		if result.Tier == r.Tier {
+			taken = result
+		}
+		for _, k := range result.Kernels {
+			if k.Kernel == linearLayer && k.Pass {
+				rates[result.Tier] = k.Rate
+			}
+		}
+	}
+	if taken == nil || rates[r.Tier] == 0 {
+		return
+	}
+	best := r.Tier
+	for tier, rate := range rates {
+		if rate > rates[best] {
+			best = tier
+		}
+	}
+	if times := rates[best] / rates[r.Tier]; times > clearlyFaster {
+		taken.Status = worse(taken.Status, Warning)
+		taken.advise("Linear layers are %.1f times as fast with --kernels %s on this device.", times, best)
+		r.add()
+	}
 }
 
 // check asks whether the device still answers after a probe ended badly.

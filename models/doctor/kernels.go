@@ -119,9 +119,9 @@ func speed(k Kernel) string {
 // three prints a number with three digits.
 func three(v float64) string {
 	switch {
-	case v >= 100:
+	case v >= 99.95:
 		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
+	case v >= 9.995:
 		return fmt.Sprintf("%.1f", v)
 	case v >= 0.1:
 		return fmt.Sprintf("%.2f", v)

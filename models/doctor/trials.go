@@ -23,6 +23,8 @@ func samples(n, of int) []int {
 	return out
 }
 
+const linearLayer = "linear layer"
+
 // matmulTrial is a linear layer with bf16 operands: rows × columns × k.
 func matmulTrial(c engine.Caps) trial {
 	sizes := []size{{dims: [4]int{410, 300, 1032}, whole: true}, {dims: [4]int{2048, 2048, 2048}}, {dims: [4]int{4096, 4096, 4096}}, {dims: [4]int{16384, 4096, 4096}}}
@@ -33,7 +35,7 @@ func matmulTrial(c engine.Caps) trial {
 		z.work = 2 * float64(m) * float64(cols) * float64(k) / 1e12
 		z.bytes = int64(2*m*k + 2*cols*k + 4*m*cols)
 	}
-	return trial{"linear layer", "TFLOP/s", sizes, func(b *bench, z size) (func(*engine.Stream), func() verdict) {
+	return trial{linearLayer, "TFLOP/s", sizes, func(b *bench, z size) (func(*engine.Stream), func() verdict) {
 		m, n, k := z.dims[0], z.dims[1], z.dims[2]
 		x, w := b.noise(engine.BF16, 1, m, k), b.noise(engine.BF16, 1, n, k)
 		y := b.tensor(engine.F32, m, n)
@@ -60,7 +62,7 @@ func (b *bench) compareMatmul(z size, x, w data, y engine.Tensor) float64 {
 	for _, col := range cols {
 		weights = append(weights, w.part(int64(col*k), k)...)
 	}
-	read := b.reader("linear layer", y, z.whole)
+	read := b.reader(linearLayer, y, z.whole)
 	for _, row := range rows {
 		all := read(int64(row*n), n)
 		if b.err != nil {
