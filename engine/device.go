@@ -26,6 +26,7 @@ type Device struct {
 	instance  *vk.Instance
 	vk        *vk.Device
 	pipelines *pipelines
+	tuning    *Tuning
 	compute   *Stream
 	transfer  *Stream
 	copyQueue *queue // of transfer and of further copy streams
@@ -118,6 +119,7 @@ func (d *Device) open() error {
 	if d.pipelines, err = newPipelines(d); err != nil {
 		return err
 	}
+	d.tuning = loadTuning(d.opts.CacheDir, p.Info)
 	d.shared = layout.compute == layout.transfer
 	computeQueue := &queue{vk: d.vk.Queue(layout.compute.family, layout.compute.index)}
 	transferQueue := computeQueue
