@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vkandinsky/vkandinsky/engine/vk"
 	"github.com/vkandinsky/vkandinsky/shaders"
@@ -33,8 +34,10 @@ type Tuned struct {
 type Tuning struct {
 	file string
 
-	mu      sync.RWMutex
-	entries map[tuningKey]Tuned
+	mu       sync.RWMutex
+	entries  map[tuningKey]Tuned
+	explorer Explorer
+	active   atomic.Bool // there is an entry or an explorer
 }
 
 type tuningKey struct{ kernel, shape string }
@@ -78,6 +81,7 @@ func loadTuning(dir string, info vk.DeviceInfo) *Tuning {
 	for _, e := range parseTuning(data, tuningDriver(info)) {
 		t.entries[tuningKey{e.Kernel, e.Shape}] = e
 	}
+	t.active.Store(len(t.entries) > 0)
 	return t
 }
 
@@ -130,6 +134,7 @@ func (t *Tuning) Set(e Tuned) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.entries[tuningKey{e.Kernel, e.Shape}] = e
+	t.active.Store(true)
 }
 
 // Drop takes a choice back.

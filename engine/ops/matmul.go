@@ -56,7 +56,9 @@ func Matmul(s *engine.Stream, a MatmulArgs) {
 	if m.rows == 0 {
 		return
 	}
-	m.plan(s.Device().Caps())
+	caps := s.Device().Caps()
+	m.plan(caps)
+	m.take(caps, s.Choose(func() engine.Operation { return m.operation(caps) }))
 	m.record(s)
 }
 
