@@ -26,7 +26,7 @@ const (
 // order lists the layers from the bottom: a package may import packages of lower layers only. A name ending in / stands
 // for the packages below it that no other entry names; packages of one such entry may import each other.
 var order = []string{
-	"engine/vk", "memory", "engine", "engine/ops", "swap", "models/", "models/kandinsky5", "models/verify", "models/bench", "models/doctor", "models/synth", "cmd/",
+	"engine/vk", "memory", "engine", "engine/ops", "swap", "models/", "models/kandinsky5", "models/verify", "models/bench", "models/doctor", "models/tune", "models/synth", "cmd/",
 }
 
 // leaves may be imported by all and import nothing of ours but other leaves named in their rule.

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/models/tune"
+)
+
+// tuneOptions are the flags of tune.
+type tuneOptions struct {
+	model       modelFlags
+	size        sizeFlags
+	device      deviceFlags
+	log         logFlags
+	quick, json bool
+	clear       bool
+}
+
+func tuneCommand() *command {
+	cmd := &command{
+		name: "tune", summary: "measure which tiles are fastest on a device for a model, and keep them",
+		about: "Measures, for every operation of a model's forward pass at full shape, which of the ways to compute it is fastest on this\n" +
+			"device, and keeps the answers in the cache folder for this device and driver. All later runs take them. It needs no\n" +
+			"checkpoint. Without --config or --checkpoint-dir it lists what is kept. Linear layers give the same bits in every\n" +
+			"way; attention may round differently, within its limits. Nothing has to be tuned: the defaults are sane.",
+		examples: []string{
+			"vkandinsky tune --config config_5s_i2v_pro_20b",
+			"vkandinsky tune --config k5_lite_i2v_5s_sft_sd --quick --json",
+			"vkandinsky tune --clear",
+		},
+	}
+	var o tuneOptions
+	o.model.register(cmd.flags.group("Model"))
+	f := cmd.flags.group("Work")
+	o.size.register(f)
+	f.BoolVar(&o.quick, "quick", false, "fewer repetitions, and only the operations in which most time goes")
+	f.BoolVar(&o.clear, "clear", false, "forget what was measured on this device before")
+	o.device.register(cmd.flags.group("Device"))
+	f = cmd.flags.group("Output")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	o.log.register(f)
+	cmd.run = func(ctx context.Context, c *console, args []string) error {
+		if err := noArguments(args); err != nil {
+			return err
+		}
+		return o.run(ctx, c)
+	}
+	return cmd
+}
+
+func (o *tuneOptions) run(ctx context.Context, c *console) error {
+	log, err := o.log.logger(c)
+	if err != nil {
+		return err
+	}
+	engineOptions, err := o.device.options(log)
+	if err != nil {
+		return err
+	}
+	if engineOptions.CacheDir == "" {
+		return badInput(fmt.Errorf("--cache-dir is empty: there is nowhere to keep what is measured"))
+	}
+	if o.clear {
+		if err := forget(engineOptions); err != nil {
+			return err
+		}
+	}
+	if o.model.configName == "" && o.model.dir == "" {
+		return o.list(ctx, c, engineOptions)
+	}
+	work, err := o.work()
+	if err != nil {
+		return err
+	}
+	engineOptions.Timings = true
+	if !o.log.quiet {
+		reporter, done := c.progress()
+		defer done()
+		work.Progress = func(kernel, shape string) { reporter.Stage(kernel+" "+shape, 0) }
+	}
+	var report *tune.Report
+	err = withDevice(ctx, engineOptions, func(d *engine.Device) (err error) {
+		report, err = tune.Run(ctx, d, work)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if o.json {
+		return c.printJSON(report)
+	}
+	return printTuning(c.out, report)
+}
+
+// work turns the flags into what is to be tuned for.
+func (o *tuneOptions) work() (work tune.Options, err error) {
+	work.Quick = o.quick
+	if work.Config, err = o.model.config(); err != nil {
+		return work, err
+	}
+	if work.Geometry, err = (&benchOptions{size: o.size}).geometry(work.Config); err != nil {
+		return work, err
+	}
+	work.Precision, err = o.model.precision()
+	return work, err
+}
+
+// forget removes what was kept for the device.
+func forget(o engine.Options) error {
+	s, release, err := engine.FindDevice(o)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := os.Remove(engine.TuningFile(o.CacheDir, s.Physical.Info)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// list prints the choices that are in force.
+func (o *tuneOptions) list(ctx context.Context, c *console, engineOptions engine.Options) error {
+	return withDevice(ctx, engineOptions, func(d *engine.Device) error {
+		all := d.Tuning().All()
+		if o.json {
+			return c.printJSON(all)
+		}
+		if len(all) == 0 {
+			fmt.Fprintf(c.out, "nothing is tuned on %s: vkandinsky tune --config NAME measures\n", d.Summary.Physical.Info.Name)
+			return nil
+		}
+		rows := []string{"kernel\tshape\tchoice\ttime\tdefault\tfaster"}
+		for _, e := range all {
+			rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%.2f×", e.Kernel, e.Shape, e.Choice, duration(e.Seconds), duration(e.Default), e.Default/max(e.Seconds, 1e-12)))
+		}
+		return table(c.out, rows)
+	})
+}
+
+func printTuning(w io.Writer, r *tune.Report) error {
+	fmt.Fprintf(w, "%s, %s, kernels %s, %s, %d tokens\n", r.Device, r.Driver, r.Kernels, r.Config, r.Tokens)
+	rows := []string{"kernel\tshape\tway\ttime\tspeed\t"}
+	better := 0
+	for _, result := range r.Results {
+		if result.Choice != result.Default {
+			better++
+		}
+		for n, m := range result.Ways {
+			kernel, shape := result.Kernel, result.Shape
+			if n > 0 {
+				kernel, shape = "", ""
+			}
+			rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", kernel, shape, m.Way, duration(m.Seconds), flops(m.TFLOPS), wayNote(result, m)))
+		}
+	}
+	if len(r.Results) == 0 {
+		_, err := fmt.Fprintln(w, "no operation has more than one way on this device: there is nothing to tune")
+		return err
+	}
+	if err := table(w, rows); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%d of %d operations are faster than by default; kept in %s\n", better, len(r.Results), r.File)
+	return err
+}
+
+// duration prints seconds that are a number.
+func duration(s float64) string { return seconds(time.Duration(s * 1e9)) }
+
+// flops prints a rate given in TFLOP/s.
+func flops(rate float64) string {
+	if rate < 0.5 {
+		return fmt.Sprintf("%.3g GFLOP/s", rate*1e3)
+	}
+	return fmt.Sprintf("%.3g TFLOP/s", rate)
+}
+
+// wayNote says what a way is among the others.
+func wayNote(r tune.Result, m tune.Measure) string {
+	note := ""
+	switch {
+	case m.Way == r.Choice && r.Choice == r.Default:
+		note = "default, stays"
+	case m.Way == r.Choice:
+		note = fmt.Sprintf("chosen, %.2f× the default", r.Speedup)
+	case m.Way == r.Default:
+		note = "default"
+	case m.Stopped:
+		note = "far slower"
+	}
+	return note
+}

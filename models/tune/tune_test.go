@@ -1,0 +1,216 @@
+package tune
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vkandinsky/vkandinsky/configs"
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/enginetest"
+	"github.com/vkandinsky/vkandinsky/models/synth"
+	"github.com/vkandinsky/vkandinsky/shaders"
+)
+
+// tiny is work that a software driver does in seconds.
+func tiny(t *testing.T) Options {
+	t.Helper()
+	m, err := synth.Preset(synth.Tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir() + "/model"
+	if err := m.Write(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	config, err := configs.Load(dir + "/i2v.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := config.Geometry(1, configs.Size{Height: 64, Width: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Options{Config: config, Geometry: g}
+}
+
+func open(t *testing.T, dir string) *engine.Device {
+	t.Helper()
+	return enginetest.OpenWith(t, engine.Options{CacheDir: dir, Timings: true})
+}
+
+func TestRunMeasuresEveryShapeOnceAndKeepsWhatIsFaster(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, dir)
+	told := map[string]int{}
+	o := tiny(t)
+	o.Progress = func(kernel, shape string) { told[kernel+" "+shape]++ }
+	r, err := Run(t.Context(), d, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Results) == 0 && d.Caps().Tier < engine.TierMatrix {
+		t.Fatal("nothing was measured")
+	}
+	for _, result := range r.Results {
+		if told[result.Kernel+" "+result.Shape] != 1 {
+			t.Errorf("%s %s was told %d times", result.Kernel, result.Shape, told[result.Kernel+" "+result.Shape])
+		}
+		checkResult(t, d, result)
+	}
+	again := open(t, dir)
+	if got, want := again.Tuning().All(), d.Tuning().All(); !slices.Equal(got, want) {
+		t.Errorf("the next device takes %+v, want %+v", got, want)
+	}
+	if _, err := os.Stat(r.File); err != nil {
+		t.Error(err)
+	}
+	if o.Config.Model.DiT.NumVisualBlocks < 2 {
+		t.Error("the configuration was changed")
+	}
+}
+
+// checkResult holds that a result is consistent, and what is in force agrees with it.
+func checkResult(t *testing.T, d *engine.Device, r Result) {
+	t.Helper()
+	names := map[string]Measure{}
+	for _, m := range r.Ways {
+		if names[m.Way] = m; m.Seconds <= 0 || m.TFLOPS <= 0 {
+			t.Errorf("%s: %+v", r.Shape, m)
+		}
+	}
+	if len(names) < 2 || names[r.Default].Way == "" || names[r.Choice].Way == "" {
+		t.Errorf("%s: the default %s or the choice %s is not among %v", r.Shape, r.Default, r.Choice, r.Ways)
+	}
+	inForce := d.Tuning().Choice(r.Kernel, r.Shape)
+	switch {
+	case r.Choice == r.Default && (inForce != "" || r.Speedup != 1):
+		t.Errorf("%s: the default is kept and %q is in force, %g times as fast", r.Shape, inForce, r.Speedup)
+	case r.Choice != r.Default && (inForce != r.Choice || r.Speedup < 1/worthwhile):
+		t.Errorf("%s: %s is chosen and %q is in force, %g times as fast", r.Shape, r.Choice, inForce, r.Speedup)
+	}
+}
+
+// fill is an operation whose ways write different sizes, so that which is fastest is known.
+func fill(t *testing.T, d *engine.Device, sizes map[string]int) engine.Operation {
+	t.Helper()
+	big := 0
+	for _, n := range sizes {
+		big = max(big, n)
+	}
+	x, err := d.Alloc("work", engine.F32, big)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Free(x) })
+	o := engine.Operation{Kernel: "fill", Shape: "any", Cost: 1e12, Default: "middle"}
+	for _, name := range []string{"slow", "middle", "fast"} {
+		o.Ways = append(o.Ways, engine.Way{Name: name, Shader: shaders.Fill})
+	}
+	o.Record = func(s *engine.Stream, way string) {
+		part := x.View(0, sizes[way])
+		s.Time("fill", func() { s.Fill(part, 0) })
+	}
+	return o
+}
+
+func newExplorer(t *testing.T, d *engine.Device) *explorer {
+	return &explorer{ctx: t.Context(), device: d, seen: map[string]bool{}, report: &Report{}}
+}
+
+func TestTheFastestWayIsChosenAndSlowOnesAreStopped(t *testing.T) {
+	d := open(t, t.TempDir())
+	e := newExplorer(t, d)
+	o := fill(t, d, map[string]int{"slow": 64 << 20, "middle": 8 << 20, "fast": 64 << 10})
+	o.Ways[0], o.Ways[2] = o.Ways[2], o.Ways[0] // the fast one first
+	e.explore(d.Compute(), o)
+	e.explore(d.Compute(), o)
+	if e.err != nil || len(e.report.Results) != 1 {
+		t.Fatalf("%v, %+v", e.err, e.report.Results)
+	}
+	r := e.report.Results[0]
+	if r.Choice != "fast" || r.Speedup < 3 || d.Tuning().Choice("fill", "any") != "fast" {
+		t.Errorf("%+v", r)
+	}
+	for _, m := range r.Ways {
+		if m.Stopped != (m.Way != "fast") {
+			t.Errorf("%s was stopped: %v", m.Way, m.Stopped)
+		}
+	}
+	all := d.Tuning().All()
+	if len(all) != 1 || all[0].Code == "" || all[0].Default <= all[0].Seconds {
+		t.Errorf("in force is %+v", all)
+	}
+}
+
+func TestTheDefaultStaysWhereNothingIsFaster(t *testing.T) {
+	d := open(t, t.TempDir())
+	d.Tuning().Set(engine.Tuned{Kernel: "fill", Shape: "any", Shader: shaders.Fill, Choice: "slow"}) // from an earlier measurement
+	e := newExplorer(t, d)
+	e.explore(d.Compute(), fill(t, d, map[string]int{"slow": 32 << 20, "middle": 64 << 10, "fast": 16 << 20}))
+	if r := e.report.Results; len(r) != 1 || r[0].Choice != "middle" || r[0].Speedup != 1 {
+		t.Errorf("%+v", r)
+	}
+	if all := d.Tuning().All(); len(all) != 0 {
+		t.Errorf("in force is %+v", all)
+	}
+}
+
+func TestSmallOperationsAreNotMeasuredQuickly(t *testing.T) {
+	d := open(t, t.TempDir())
+	e := newExplorer(t, d)
+	e.o.Quick = true
+	o := fill(t, d, map[string]int{"slow": 1 << 10, "middle": 1 << 10, "fast": 1 << 10})
+	o.Cost = quickCost / 2
+	e.explore(d.Compute(), o)
+	if len(e.report.Results) != 0 {
+		t.Errorf("%+v", e.report.Results)
+	}
+}
+
+func TestAFailureEndsTheRunAndLeavesTheTuning(t *testing.T) {
+	dir := t.TempDir()
+	o := tiny(t)
+	clean := &engine.Faults{}
+	d := enginetest.OpenWith(t, engine.Options{CacheDir: dir, Timings: true, Faults: clean})
+	if _, err := Run(t.Context(), d, o); err != nil {
+		t.Fatal(err)
+	}
+	faults := &engine.Faults{SubmitAt: clean.Submits() / 2}
+	lost, err := engine.Open(t.Context(), engine.Options{CacheDir: t.TempDir(), Timings: true, Faults: faults})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(t.Context(), lost, o); err == nil || !strings.Contains(err.Error(), "device lost") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(lost.Tuning().File()); err == nil {
+		t.Error("a run that failed left a file")
+	}
+	if err := lost.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACancelledRunSaysSo(t *testing.T) {
+	d := open(t, t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	o := tiny(t)
+	o.Progress = func(string, string) { cancel() }
+	if _, err := Run(ctx, d, o); d.Caps().Tier < engine.TierMatrix && !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestWithoutTimestampsItSaysSo(t *testing.T) {
+	d := enginetest.Open(t) // opened without Timings
+	e := newExplorer(t, d)
+	o := fill(t, d, map[string]int{"slow": 256, "middle": 256, "fast": 256})
+	e.explore(d.Compute(), o)
+	if e.err == nil || !strings.Contains(e.err.Error(), "no timestamps") {
+		t.Errorf("error %v", e.err)
+	}
+}
