@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Vets and builds vkandinsky.exe with MinGW and runs it under Wine on the host's software driver: devices, verify on the
-# embedded cases, a short generate in a folder whose name has blanks, Cyrillic letters and more than 260 characters,
+# embedded cases, a quick doctor, a short generate in a folder whose name has blanks, Cyrillic letters and more than 260 characters,
 # and Ctrl-C. `make wine` installs what it needs first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,6 +23,8 @@ windows() { printf 'Z:%s' "${1//\//\\}"; }
 run devices | tee "$work/devices.txt"
 grep -qi llvmpipe "$work/devices.txt" || fail "devices lists no llvmpipe"
 run verify
+run doctor --quick --quiet | tee "$work/doctor.txt"
+grep -q '^ok *kernels' "$work/doctor.txt" || fail "doctor found no kernels in order"
 
 # 280 characters of folders: more than Windows' MAX_PATH.
 deep="$work/видео с пробелами"

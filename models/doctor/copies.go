@@ -8,6 +8,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
 	"github.com/vkandinsky/vkandinsky/engine/vk"
+	"github.com/vkandinsky/vkandinsky/internal/pcie"
 	"github.com/vkandinsky/vkandinsky/memory"
 )
 
@@ -33,7 +34,7 @@ func examineCopies(ctx context.Context, o Options, f *Findings) {
 		c.close()
 		return err
 	})
-	if r.Status == OK && len(r.Copies) > 0 {
+	if r.Status != Failed && len(r.Copies) > 0 {
 		describeCopies(&r, cpu)
 	}
 	f.Results = append(f.Results, r)
@@ -104,6 +105,10 @@ func (c *copier) measure(r *Result) error {
 			return c.err
 		}
 		r.Copies = append(r.Copies, Copy{Direction: direction, Beside: "nothing", Bytes: c.size, Rate: rate})
+	}
+	info := c.dev.Summary.Physical.Info
+	if link, ok := pcie.Of(info.VendorID, info.DeviceID); ok { // now, while it is awake
+		describeLink(r, link)
 	}
 	if err := c.roundTrip(); err != nil {
 		return err
@@ -249,6 +254,16 @@ func (c *copier) overlap(compute, copies []engine.Span) (rate, slowdown float64)
 		slowdown = mean(beside) / mean(alone)
 	}
 	return c.rate(within), slowdown
+}
+
+// describeLink compares the way up with what the card's link carries.
+func describeLink(r *Result, link pcie.Link) {
+	r.fact("link", "PCIe, %s of %g GT/s ×%d: %s GB/s each way at best, the way up reaches %.0f %%", link, link.MaxSpeed, link.MaxWidth,
+		three(link.Rate()/1e9), 100*r.Copies[0].Rate/link.Rate())
+	if link.Width < link.MaxWidth || link.Speed <= link.MaxSpeed/4 { // a board one generation behind the card is common
+		r.Status = Warning
+		r.advise("The card's link runs at %s and could run at %g GT/s ×%d: see which slot it is in and how that shares lanes.", link, link.MaxSpeed, link.MaxWidth)
+	}
 }
 
 func mean(v []float64) (m float64) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vkandinsky/vkandinsky/internal/injected"
+	"github.com/vkandinsky/vkandinsky/internal/pcie"
 )
 
 func htmlOf(t *testing.T, r *Report) string {
@@ -148,6 +149,18 @@ func TestLayersAreJudgedByWhatIsLoaded(t *testing.T) {
 	r = Result{Status: OK}
 	describeLayers(&r, nil, nil)
 	if r.Status != OK || r.Summary != "none loaded" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestALinkThatIsNarrowerThanItCouldBeIsAWarning(t *testing.T) {
+	r := Result{Status: OK, Copies: []Copy{{Direction: "up", Beside: "nothing", Rate: 28e9}}}
+	describeLink(&r, pcie.Link{Speed: 32, MaxSpeed: 32, Width: 8, MaxWidth: 16})
+	if r.Status != Warning || len(r.Advice) != 1 || r.Facts[0].Text != "PCIe, 32 GT/s ×8 of 32 GT/s ×16: 31.5 GB/s each way at best, the way up reaches 89 %" {
+		t.Errorf("%+v", r)
+	}
+	r = Result{Status: OK, Copies: r.Copies}
+	if describeLink(&r, pcie.Link{Speed: 32, MaxSpeed: 32, Width: 16, MaxWidth: 16}); r.Status != OK || len(r.Advice) != 0 {
 		t.Errorf("%+v", r)
 	}
 }
