@@ -10,10 +10,13 @@ import (
 // Conv3DArgs are the operands of a causal 3-D convolution, channels last. Triples are (time, height, width); float
 // tensors are f32, bf16 or f16 each for itself.
 type Conv3DArgs struct {
-	X    engine.Tensor // [T, H, W, C]
-	W    engine.Tensor // [O, kt, kh, kw, C], as PackConvWeights makes it; each kernel length 1 to 3
-	Bias engine.Tensor // [O], optional
-	Y    engine.Tensor // [T', H', W', O], the size that OutSize returns
+	X engine.Tensor // [T, H, W, C]
+	W engine.Tensor // [O, kt, kh, kw, C], as PackConvWeights makes it; each kernel length 1 to 3
+	// Layout says that W is packed for cooperative matrices instead, f16 [Layout.Elems()]; they multiply it in fp16, on a
+	// device with Caps.Matrix.F16 of the layout's shape. Upsample must be the layout's.
+	Layout ConvLayout
+	Bias   engine.Tensor // [O], optional
+	Y      engine.Tensor // [T', H', W', O], the size that OutSize returns
 	// Residual, shaped like Y, is added to the result; it may be Y itself. Optional.
 	Residual engine.Tensor
 	// Stride is 1 or 2 along each axis, 1 where zero.
@@ -30,11 +33,26 @@ type Conv3DArgs struct {
 func (a Conv3DArgs) OutSize() [3]int {
 	a = a.withDefaults()
 	size := a.upsampled()
-	pad := [3]int{a.W.Dim(1) - 1, a.W.Dim(2) / 2 * 2, a.W.Dim(3) / 2 * 2}
+	kernel := a.kernel()
+	pad := [3]int{kernel[0] - 1, kernel[1] / 2 * 2, kernel[2] / 2 * 2}
 	for axis := range size {
-		size[axis] = (size[axis]+pad[axis]-a.W.Dim(axis+1))/a.Stride[axis] + 1
+		size[axis] = (size[axis]+pad[axis]-kernel[axis])/a.Stride[axis] + 1
 	}
 	return size
+}
+
+func (a Conv3DArgs) kernel() [3]int {
+	if !a.Layout.IsZero() {
+		return a.Layout.Kernel
+	}
+	return [3]int(a.W.Shape[1:4])
+}
+
+func (a Conv3DArgs) outChannels() int {
+	if !a.Layout.IsZero() {
+		return a.Layout.Out
+	}
+	return a.W.Dim(0)
 }
 
 func (a Conv3DArgs) upsampled() [3]int {
@@ -63,14 +81,22 @@ func Conv3D(s *engine.Stream, a Conv3DArgs) {
 // record cuts and dispatches checked arguments.
 func (a Conv3DArgs) record(s *engine.Stream, picked [3]engine.Tensor) {
 	caps := s.Device().Caps()
-	c := conv{Conv3DArgs: a, in: [3]int(a.X.Shape), channels: a.X.Dim(3), kernel: [3]int(a.W.Shape[1:4]),
-		out: [3]int(a.Y.Shape[:3]), picked: picked, cols: a.W.Dim(0)}
+	c := a.prepare(picked)
+	if !a.Layout.IsZero() {
+		c.recordMatrix(s)
+		return
+	}
 	c.plan(caps)
 	for frame := range c.out[0] {
 		for row := 0; row < c.out[1]; row += c.rowStep {
 			s.Dispatch(c.call(caps, frame, row, min(c.rowStep, c.out[1]-row)))
 		}
 	}
+}
+
+func (a Conv3DArgs) prepare(picked [3]engine.Tensor) conv {
+	return conv{Conv3DArgs: a, in: [3]int(a.X.Shape), channels: a.X.Dim(3), kernel: a.kernel(),
+		out: [3]int(a.Y.Shape[:3]), picked: picked, cols: a.outChannels()}
 }
 
 func (a Conv3DArgs) check() {
@@ -83,22 +109,41 @@ func (a Conv3DArgs) check() {
 			bad("x, w and y must be float tensors that are not empty")
 		}
 	}
-	if len(a.X.Shape) != 4 || len(a.W.Shape) != 5 || len(a.Y.Shape) != 4 || a.X.Dim(3) != a.W.Dim(4) {
-		bad("want x [T, H, W, C], w [O, kt, kh, kw, C], y [T', H', W', O]")
+	if len(a.X.Shape) != 4 || len(a.Y.Shape) != 4 {
+		bad("want x [T, H, W, C], y [T', H', W', O]")
 	}
-	for axis := range 3 {
-		if a.W.Dim(axis+1) > 3 || a.Stride[axis] > 2 || a.Upsample[axis] > 2 {
+	a.checkWeights(bad)
+	for axis, length := range a.kernel() {
+		if length > 3 || a.Stride[axis] > 2 || a.Upsample[axis] > 2 {
 			bad("kernels go to 3, strides and upsampling to 2")
 		}
 	}
-	if size := a.OutSize(); [3]int(a.Y.Shape) != size || a.Y.Dim(3) != a.W.Dim(0) {
-		bad(fmt.Sprintf("y must be %v × %d channels", size, a.W.Dim(0)))
+	if size := a.OutSize(); [3]int(a.Y.Shape) != size || a.Y.Dim(3) != a.outChannels() {
+		bad(fmt.Sprintf("y must be %v × %d channels", size, a.outChannels()))
 	}
-	if !a.Bias.IsZero() && (!a.Bias.DType.IsFloat() || a.Bias.Elems() != int64(a.W.Dim(0))) {
+	if !a.Bias.IsZero() && (!a.Bias.DType.IsFloat() || a.Bias.Elems() != int64(a.outChannels())) {
 		bad("bias must hold O floats")
 	}
 	if !a.Residual.IsZero() && (!a.Residual.DType.IsFloat() || fmt.Sprint(a.Residual.Shape) != fmt.Sprint(a.Y.Shape)) {
 		bad("the residual must have y's shape")
+	}
+}
+
+func (a Conv3DArgs) checkWeights(bad func(why string)) {
+	if a.Layout.IsZero() {
+		if len(a.W.Shape) != 5 || a.X.Dim(3) != a.W.Dim(4) {
+			bad("want w [O, kt, kh, kw, C]")
+		}
+		return
+	}
+	l := a.Layout
+	if a.W.DType != engine.F16 || a.W.Elems() != l.Elems() || a.X.Dim(3) != l.In || a.Upsample != l.Upsample {
+		bad(fmt.Sprintf("w, x or upsampling do not fit the layout %+v", l))
+	}
+	for axis, factor := range l.Upsample {
+		if factor == 2 && a.Stride[axis] == 2 {
+			bad("a layout that folds upsampling has no stride")
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ type convCase struct {
 	bias, residual   bool
 	inPlace          bool // the residual is what y holds
 	half             bool
+	matrix           bool    // by cooperative matrices, half too
 	scale            float64 // deviation of x, 1 where zero
 }
 
@@ -45,6 +46,10 @@ func (c convCase) run(b *gemmBench) (got, want, tolerance []float64) {
 	size := conv.OutSize()
 	shape := []int{size[0], size[1], size[2], c.out}
 	y := b.output(c.types[4], shape...)
+	var layout ops.ConvLayout
+	if c.matrix {
+		layout = ops.MatrixConvLayout(b.dev.Caps().Matrix.F16, c.out, c.in, c.kernel, c.upsample)
+	}
 	args := ops.Conv3DArgs{
 		X: b.upload(c.types[0], x, c.size[0], c.size[1], c.size[2], c.in), Y: y, Stride: c.stride, Upsample: c.upsample, Half: c.half,
 		W:    b.upload(c.types[1], w, c.out, c.kernel[0], c.kernel[1], c.kernel[2], c.in),
@@ -59,6 +64,9 @@ func (c convCase) run(b *gemmBench) (got, want, tolerance []float64) {
 		residual = b.values(c.types[3], size[0]*size[1]*size[2]*c.out, 1)
 		args.Residual = b.upload(c.types[3], residual, shape...)
 	}
+	if c.matrix {
+		args.Layout, args.W = layout, b.packed(layout, w)
+	}
 	if got := args.OutSize(); got != size {
 		b.Fatalf("OutSize %v, want %v", got, size)
 	}
@@ -71,7 +79,10 @@ func (c convCase) run(b *gemmBench) (got, want, tolerance []float64) {
 	peak, weight := maxAbs(x), maxAbs(w)
 	for i := range want {
 		tolerance[i] = sumTolerance(k, sizes[i])
-		if c.half {
+		switch {
+		case c.matrix:
+			tolerance[i] = matrixTolerance(k, sizes[i], peak, weight)
+		case c.half:
 			tolerance[i] = halfTolerance(k, sizes[i], peak, weight)
 		}
 		if residual != nil {

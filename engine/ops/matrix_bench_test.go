@@ -186,8 +186,8 @@ func checkMatrixLayer(b testing.TB, d *engine.Device, c matrixCheck) {
 	}
 }
 
-// noise fills a bf16 tensor with normal values, repeating 2^22 of them.
-func noise(b *testing.B, d *engine.Device, t engine.Tensor, rng *rand.Rand, size float64) {
+// noise fills a tensor with normal values, repeating 2^22 of them.
+func noise(b testing.TB, d *engine.Device, t engine.Tensor, rng *rand.Rand, size float64) {
 	b.Helper()
 	values := make([]float32, min(t.Elems(), 1<<22))
 	for i := range values {
