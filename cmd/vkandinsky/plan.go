@@ -124,8 +124,7 @@ func (o *planOptions) limits(ctx context.Context, log *slog.Logger) (kandinsky5.
 
 // deviceLimits are those of an open device that holds nothing yet.
 func deviceLimits(d *engine.Device) kandinsky5.PlanLimits {
-	caps := d.Caps()
-	limits := kandinsky5.PlanLimits{MaxAllocation: caps.MaxAllocation, MaxStorageRange: caps.MaxStorageRange, Half: caps.Tier >= engine.TierFP16}
+	limits := kandinsky5.DeviceLimits(d.Caps())
 	limits.Device, _ = d.Mem.Budget(memory.Device)
 	limits.Host, _ = d.Mem.Budget(memory.Upload)
 	return limits

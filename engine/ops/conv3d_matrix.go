@@ -29,11 +29,32 @@ var convMatrixTiles = []struct {
 	{convMatrixTile{h: 8, w: 16, n: 32, subM: 32, subN: 16, slice: 32}, 0},
 	{convMatrixTile{h: 8, w: 16, n: 16, subM: 32, subN: 16, slice: 32}, 0},
 	{convMatrixTile{h: 4, w: 16, n: 16, subM: 16, subN: 16, slice: 32}, 0}, // strides
+	{leastConvMatrixTile, 0},
 	{smallConvMatrixTile, 0},
 }
 
-// smallConvMatrixTile fits anything; see smallMatrixTile.
-var smallConvMatrixTile = convMatrixTile{h: 2, w: 16, n: 8, subM: 16, subN: 8, slice: 16}
+var (
+	// leastConvMatrixTile fits Vulkan's smallest limits with any matrix of up to 16 × 16, stride 2 included.
+	leastConvMatrixTile = convMatrixTile{h: 2, w: 16, n: 16, subM: 16, subN: 16, slice: 16}
+	// smallConvMatrixTile does with matrices of 8 columns; see smallMatrixTile.
+	smallConvMatrixTile = convMatrixTile{h: 2, w: 16, n: 8, subM: 16, subN: 8, slice: 16}
+)
+
+// ConvMatrix returns the matrices by which a device multiplies convolutions packed for them (MatrixConvLayout), none
+// where the kernel cannot use its matrices.
+func ConvMatrix(caps engine.Caps) engine.MatrixShape {
+	shape := caps.Matrix.F16
+	if caps.Tier < engine.TierMatrix || shape == (engine.MatrixShape{}) {
+		return engine.MatrixShape{}
+	}
+	// The largest patch that a small tile can need.
+	l := MatrixConvLayout(shape, 1, 16, [3]int{3, 3, 3}, [3]int{})
+	worst := &convMatrix{conv: &conv{Conv3DArgs: Conv3DArgs{Layout: l, Stride: [3]int{2, 2, 2}}, channels: 16}, taps: [3]int{3, 3, 3}}
+	if l.IsZero() || !worst.fits(caps, leastConvMatrixTile) && !worst.fits(caps, smallConvMatrixTile) {
+		return engine.MatrixShape{}
+	}
+	return shape
+}
 
 // convMatrix is a convolution by cooperative matrices and how it is cut.
 type convMatrix struct {

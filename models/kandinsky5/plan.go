@@ -5,6 +5,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/ops"
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/memory"
@@ -24,6 +25,14 @@ type PlanLimits struct {
 	MaxAllocation   int64 // of one allocation
 	MaxStorageRange int64 // of one binding
 	Half            bool  // kernels multiply in fp16, which takes a little scratch memory
+	// ConvMatrix is ops.ConvMatrix of the device: the autoencoder's weights are packed for it, some of them folded.
+	ConvMatrix engine.MatrixShape
+}
+
+// DeviceLimits are those of a device's kernels; the memory there is remains zero.
+func DeviceLimits(c engine.Caps) PlanLimits {
+	return PlanLimits{MaxAllocation: c.MaxAllocation, MaxStorageRange: c.MaxStorageRange, Half: c.Tier >= engine.TierFP16,
+		ConvMatrix: ops.ConvMatrix(c)}
 }
 
 // Where says which memory an item lies in.
@@ -211,8 +220,12 @@ func sum(items []load.Item) int64 {
 }
 
 func (p *planner) vaeModel() vae.Model {
+	half, matrix := p.limits.Half, p.limits.ConvMatrix
+	if p.opts.Precision != load.Mixed {
+		half, matrix = false, engine.MatrixShape{}
+	}
 	return vae.Model{Config: p.nets.vae, Precision: p.opts.Precision, Stored: p.nets.vaeStored,
-		Limits: vae.Limits{MaxAllocation: p.limits.MaxAllocation, MaxStorageRange: p.limits.MaxStorageRange, Half: p.limits.Half && p.opts.Precision == load.Mixed}}
+		Limits: vae.Limits{MaxAllocation: p.limits.MaxAllocation, MaxStorageRange: p.limits.MaxStorageRange, Half: half, Matrix: matrix}}
 }
 
 func (p *planner) image() error {

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/vkandinsky/vkandinsky/configs"
-	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -53,8 +52,7 @@ func TestPlanIsWhatARunTakes(t *testing.T) {
 		if k == 0 {
 			request = smallRequest()
 		}
-		caps := d.Caps()
-		limits := PlanLimits{MaxAllocation: caps.MaxAllocation, MaxStorageRange: caps.MaxStorageRange, Half: caps.Tier >= engine.TierFP16}
+		limits := DeviceLimits(d.Caps())
 		limits.Device, _ = d.Mem.Budget(memory.Device)
 		plan, err := PlanRun(c.Config, c, o, request, limits)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
+	"github.com/vkandinsky/vkandinsky/internal/numeric"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
@@ -27,7 +28,8 @@ type Entry struct {
 	Shape  []int  // on the device; a convolution's is [out, kt, kh, kw, in]
 	File   []int  // in the checkpoint
 	DType  engine.DType
-	Offset int64 // bytes
+	Offset int64          // bytes
+	Layout ops.ConvLayout // of a convolution packed for matrices; its shape on the device is one axis then
 }
 
 // Reader gives tensors by their full names.
@@ -42,6 +44,12 @@ type Reader interface {
 // NewGroup lays out the tensors of a spec whose names begin with prefix. Matrices get the type that the precision asks
 // for; vectors (biases, norm gains) are fp32, being small.
 func NewGroup(spec weights.Spec, prefix string, r Reader, p Precision) (Group, error) {
+	return NewPackedGroup(spec, prefix, r, p, func(string, []int) ops.ConvLayout { return ops.ConvLayout{} })
+}
+
+// NewPackedGroup is NewGroup with convolutions packed as layout says, by name and shape in the checkpoint; plain where it
+// returns the zero layout.
+func NewPackedGroup(spec weights.Spec, prefix string, r Reader, p Precision, layout func(name string, shape []int) ops.ConvLayout) (Group, error) {
 	g := Group{Prefix: prefix, index: map[string]int{}}
 	for _, e := range spec {
 		name, ok := strings.CutPrefix(e.Name, prefix)
@@ -59,10 +67,13 @@ func NewGroup(spec weights.Spec, prefix string, r Reader, p Precision) (Group, e
 		entry := Entry{Name: name, Shape: e.Shape, File: e.Shape, DType: dt, Offset: g.Bytes}
 		if len(e.Shape) == 5 {
 			entry.Shape = []int{e.Shape[0], e.Shape[2], e.Shape[3], e.Shape[4], e.Shape[1]}
+			if l := layout(e.Name, e.Shape); !l.IsZero() {
+				entry.Layout, entry.DType, entry.Shape = l, engine.F16, []int{int(l.Elems())}
+			}
 		}
 		g.index[name] = len(g.Entries)
 		g.Entries = append(g.Entries, entry)
-		g.Bytes += (e.Elements()*dt.Size() + alignment - 1) &^ (alignment - 1)
+		g.Bytes += (elements(entry.Shape)*entry.DType.Size() + alignment - 1) &^ (alignment - 1)
 	}
 	if len(g.Entries) == 0 {
 		return g, fmt.Errorf("no tensor of the network is called %s…", prefix)
@@ -87,6 +98,16 @@ func (g Group) Read(ctx context.Context, r Reader, prefix string, dst []byte) er
 func (e Entry) read(ctx context.Context, r Reader, name string, dst []byte) error {
 	if len(e.File) != 5 {
 		return r.Read(ctx, name, e.File, e.DType, dst)
+	}
+	if !e.Layout.IsZero() {
+		raw := make([]byte, 4*elements(e.File))
+		if err := r.Read(ctx, name, e.File, engine.F32, raw); err != nil {
+			return err
+		}
+		values := make([]float32, len(raw)/4)
+		numeric.F32sFromBytes(values, raw)
+		e.Layout.Pack(dst, values)
+		return nil
 	}
 	raw := make([]byte, len(dst))
 	if err := r.Read(ctx, name, e.File, e.DType, raw); err != nil {

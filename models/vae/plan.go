@@ -3,8 +3,10 @@ package vae
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/ops"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
@@ -15,11 +17,28 @@ type Limits struct {
 	MaxAllocation   int64 // bytes of one allocation
 	MaxStorageRange int64 // bytes of one binding
 	Half            bool  // products are computed in fp16, which takes a little scratch memory
+	// Matrix is the product of cooperative matrices that convolutions are packed for, none where they are computed
+	// otherwise.
+	Matrix engine.MatrixShape
 }
 
 // LimitsOf returns a device's limits at a precision.
 func LimitsOf(c engine.Caps, p load.Precision) Limits {
-	return Limits{MaxAllocation: c.MaxAllocation, MaxStorageRange: c.MaxStorageRange, Half: c.Tier >= engine.TierFP16 && p == load.Mixed}
+	l := Limits{MaxAllocation: c.MaxAllocation, MaxStorageRange: c.MaxStorageRange, Half: c.Tier >= engine.TierFP16 && p == load.Mixed}
+	if l.Half {
+		l.Matrix = ops.ConvMatrix(c)
+	}
+	return l
+}
+
+// layout is how a convolution's weights are packed, given its name and PyTorch's shape.
+func (l Limits) layout(name string, shape []int) ops.ConvLayout {
+	upsample := [3]int{1, 1, 1}
+	var block int
+	if n, _ := fmt.Sscanf(name, "decoder.up_blocks.%d.upsamplers", &block); n == 1 && strings.Contains(name, ".upsamplers.") {
+		upsample = [3]int{timeFactor(block), 2, 2}
+	}
+	return ops.MatrixConvLayout(l.Matrix, shape[0], shape[1], [3]int(shape[2:]), upsample)
 }
 
 // Model is what decides how much memory an autoencoder needs.
@@ -80,7 +99,7 @@ func (m Model) count(need *load.Need, j job) error {
 	if m.Precision == load.Mixed {
 		r = halfWeights{r}
 	}
-	g, err := j.part.group(m.Config, r, m.Precision)
+	g, err := j.part.group(m.Config, r, m.Precision, m.Limits)
 	if err != nil {
 		return err
 	}

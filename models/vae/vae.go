@@ -32,7 +32,7 @@ func New(dev *engine.Device, r load.Reader, c weights.VAEConfig, p load.Precisio
 		return nil, err
 	}
 	for _, part := range []part{encoderPart, decoderPart} {
-		if _, err := part.group(c, r, p); err != nil {
+		if _, err := part.group(c, r, p, v.limits); err != nil {
 			return nil, fmt.Errorf("vae: %w", err)
 		}
 	}
@@ -59,7 +59,7 @@ const (
 )
 
 // group lays out a part's tensors.
-func (p part) group(c weights.VAEConfig, r load.Reader, precision load.Precision) (load.Group, error) {
+func (p part) group(c weights.VAEConfig, r load.Reader, precision load.Precision, l Limits) (load.Group, error) {
 	quant := "quant_conv."
 	if p == decoderPart {
 		quant = "post_quant_conv."
@@ -67,7 +67,7 @@ func (p part) group(c weights.VAEConfig, r load.Reader, precision load.Precision
 	mine := func(name string) bool {
 		return strings.HasPrefix(name, string(p)+".") || strings.HasPrefix(name, quant)
 	}
-	return load.NewGroup(weights.VAESpec(c).Filter(mine), "", r, precision)
+	return load.NewPackedGroup(weights.VAESpec(c).Filter(mine), "", r, precision, l.layout)
 }
 
 // Config returns the network's configuration.
@@ -83,7 +83,7 @@ func (v *VAE) load(ctx context.Context, p part, to **load.Params) error {
 	if *to != nil {
 		return nil
 	}
-	g, err := p.group(v.config, v.reader, v.precision)
+	g, err := p.group(v.config, v.reader, v.precision, v.limits)
 	if err != nil {
 		return fmt.Errorf("vae: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
+	"github.com/vkandinsky/vkandinsky/internal/numeric"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/load"
 )
@@ -121,13 +122,22 @@ func (r loud) Read(ctx context.Context, name string, shape []int, to engine.DTyp
 	if err := r.Reader.Read(ctx, name, shape, to, dst); err != nil || name != "decoder.conv_in.conv.weight" {
 		return err
 	}
-	if to != engine.F16 {
+	values := make([]float32, len(dst)/int(to.Size()))
+	switch to {
+	case engine.F16:
+		numeric.F32sFromF16(values, dst)
+	case engine.F32: // to be packed
+		numeric.F32sFromBytes(values, dst)
+	default:
 		return errors.New("the test expects fp16 weights")
 	}
-	for i := 0; i < len(dst); i += 2 { // fp16: a power of two is added to the exponent
-		if e := dst[i+1] >> 2 & 31; e != 0 {
-			dst[i+1] += byte(math.Log2(float64(r.gain))) << 2
-		}
+	for i := range values {
+		values[i] *= r.gain
+	}
+	if to == engine.F32 {
+		numeric.BytesFromF32s(dst, values)
+	} else {
+		numeric.F16FromF32s(dst, values)
 	}
 	return nil
 }
