@@ -29,7 +29,8 @@ func rowFamilies() []rowFamily {
 	const rows = 72 << 10
 	return []rowFamily{{"row norms", rows, rowNormCases()}, {"rope", rows, ropeCases()}, {"elementwise", rows, elementwiseCases()},
 		{"copies", rows, copyCases()}, {"patches", rows, patchCases()}, {"group norm", 600 << 10, groupNormCases()},
-		{"frame norm", rows, frameNormCases()}, {"gather", rows, gatherCases()}, {"pixels", rows, pixelCases()}}
+		{"frame norm", rows, frameNormCases()}, {"gather", rows, gatherCases()}, {"pixels", rows, pixelCases()},
+		{"softmax", 200 << 10, softmaxCases()}}
 }
 
 // thin keeps about n cases, spread over all: most of their time is compiling a pipeline for every choice of types.

@@ -20,7 +20,9 @@ type net struct {
 	act    engine.DType // of activations
 	groups int          // of every GroupNorm
 	half   bool         // multiply in fp16
-	fence  uint64
+	// matrices tells that attention is computed in products of cooperative matrices.
+	matrices bool
+	fence    uint64
 
 	maxBinding int64 // bytes
 }

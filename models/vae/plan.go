@@ -153,7 +153,7 @@ func (t Tiling) area() int { return t.Height * t.Width }
 // plan runs a job without a stream and returns its pools, which have sizes then.
 func plan(j job, params load.Params, c weights.VAEConfig, p load.Precision, l Limits) (*net, error) {
 	n := &net{pool: newPool(l.MaxAllocation), kept: newPool(l.MaxAllocation), params: params, act: activation(p), groups: c.NormNumGroups,
-		half: l.Half, maxBinding: l.MaxStorageRange}
+		half: l.Half, matrices: l.Matrix != (engine.MatrixShape{}), maxBinding: l.MaxStorageRange}
 	return n, j.start(context.Background(), n, c)
 }
 
