@@ -3,6 +3,7 @@ package ops
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
@@ -81,13 +82,13 @@ func (l ConvLayout) foldElems() int64 {
 // Elems returns the number of elements, filling included.
 func (l ConvLayout) Elems() int64 { return int64(l.Upsample[0]) * l.foldElems() }
 
-// foldedTaps returns the taps of a kernel axis of n that the k-th source place stands for. Without upsampling it is tap
-// k itself. With it, part 0 of two reads places (a, a, b) or, in space, (b, c, c) of (a, b, c): see foldPart.
-func foldedTaps(n, factor, part, k int) []int {
+// foldedTaps returns the taps of an axis of a kernel that the k-th source place stands for: tap k itself or, where the
+// source is doubled, those of its two places in (a, a, b), part 0, or in (a, b, b).
+func foldedTaps(factor, part, k int) []int {
 	switch {
 	case factor == 1:
 		return []int{k}
-	case part == 0: // taps 0 and 1 read one place
+	case part == 0:
 		return [][]int{{0, 1}, {2}}[k]
 	}
 	return [][]int{{0}, {1, 2}}[k]
@@ -95,38 +96,49 @@ func foldedTaps(n, factor, part, k int) []int {
 
 // Pack writes weights in PyTorch's order, [out, in, kt, kh, kw], to dst, 2·Elems() bytes.
 func (l ConvLayout) Pack(dst []byte, src []float32) {
-	taps := l.taps()
 	volume := l.Kernel[0] * l.Kernel[1] * l.Kernel[2]
 	if int64(len(dst)) != 2*l.Elems() || len(src) != l.Out*l.In*volume {
 		panic(fmt.Sprintf("ops.ConvLayout.Pack: %d weights to %d bytes for %+v", len(src), len(dst), l))
 	}
-	at := 0
+	size := 2 * l.In * l.blocksN() * l.Matrix.N // bytes of a tap
+	var all sync.WaitGroup
+	for k, sources := range l.sources() {
+		all.Go(func() { l.packTap(dst[k*size:(k+1)*size], src, sources) })
+	}
+	all.Wait()
+}
+
+// sources lists, for every tap in the order in which they lie, the taps of the kernel that it is the sum of.
+func (l ConvLayout) sources() [][]int {
+	var out [][]int
+	taps := l.taps()
 	for fold := range l.Upsample[0] {
 		for phase := range l.phases() {
 			// A result in an even row reads the rows (i − 1, i, i) of the source, one in an odd row (i, i, i + 1).
 			parts := [3]int{fold, 1 - phase/l.Upsample[2], 1 - phase%l.Upsample[2]}
-			for t := range taps[0] {
-				for h := range taps[1] {
-					for w := range taps[2] {
-						var sources []int
-						for _, kt := range foldedTaps(l.Kernel[0], l.Upsample[0], parts[0], t) {
-							for _, kh := range foldedTaps(l.Kernel[1], l.Upsample[1], parts[1], h) {
-								for _, kw := range foldedTaps(l.Kernel[2], l.Upsample[2], parts[2], w) {
-									sources = append(sources, (kt*l.Kernel[1]+kh)*l.Kernel[2]+kw)
-								}
-							}
+			for tap := range taps[0] * taps[1] * taps[2] {
+				at := [3]int{tap / (taps[1] * taps[2]), tap / taps[2] % taps[1], tap % taps[2]}
+				sum := []int{0}
+				for axis, length := range l.Kernel {
+					var longer []int
+					for _, before := range sum {
+						for _, k := range foldedTaps(l.Upsample[axis], parts[axis], at[axis]) {
+							longer = append(longer, before*length+k)
 						}
-						at += l.packTap(dst[at:], src, volume, sources)
 					}
+					sum = longer
 				}
+				out = append(out, sum)
 			}
 		}
 	}
+	return out
 }
 
-// packTap writes all blocks of a tap, the sum of some taps of src, and returns the bytes written.
-func (l ConvLayout) packTap(dst []byte, src []float32, volume int, sources []int) int {
+// packTap writes all blocks of a tap, the sum of some taps of src.
+func (l ConvLayout) packTap(dst []byte, src []float32, sources []int) {
 	rows := l.blocksN() * l.Matrix.N
+	volume := l.Kernel[0] * l.Kernel[1] * l.Kernel[2]
 	at := 0
 	for c0 := 0; c0 < l.In; c0 += l.Matrix.K {
 		for n := range rows {
@@ -142,5 +154,4 @@ func (l ConvLayout) packTap(dst []byte, src []float32, volume int, sources []int
 			}
 		}
 	}
-	return at
 }
