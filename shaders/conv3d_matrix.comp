@@ -11,8 +11,8 @@
 // slice is read into registers while this one is multiplied. Rows of shared memory are 16 bytes longer than a slice: rows
 // that are read together lie in different banks.
 //
-// Weights are packed as the matrices read them (ops.ConvLayout): blocks of MAT_N output channels by MAT_K input channels,
-// all blocks of one (tap, MAT_K channels) together. STAGE_W: they go through shared memory too, tap by tap.
+// Weights of TAPS_W taps at a time, KH · KW / TAPS_W times a slice, go through shared memory too. Where upsampling is
+// folded into them each phase has weights of its own, one after the other (ops.FoldConvWeights).
 //
 // x of f16 is taken as it is. Other types are converted on the way to shared memory, scaled by a power of two that
 // brings the first slice's largest magnitude into [2^7, 2^8) and is lowered (with the sums) when a later slice would leave
@@ -21,11 +21,14 @@
 // Each element is summed over k in the same order wherever it lies and whatever the tile, SLICE apart; so how an output is
 // cut into dispatches, at multiples of TILE_H, changes nothing.
 //
-// Limits: CHANNELS a multiple of SLICE, SLICE of MAT_K and 8, TILE_W of MAT_M; all x_base of 8; blocks_n · MAT_N a
-// multiple of TILE_N. VEC_N: cols, y_base and residual_base are multiples of 4. Bound ranges start at multiples of 16
-// bytes. FH = 2 needs KH = 2 and SH = 1, and columns alike.
+// w is not scaled: its values must be below fp16's 65504.
 //
-// in: x (0, 1, 2: a source frame for each tap in time), w (3), bias (4, optional), residual (5, optional)     out: y (6)
+// Limits: CHANNELS a multiple of SLICE, SLICE of MAT_K and 8, TILE_W of MAT_M, KH · KW of TAPS_W; all x_base and w_base of 8.
+// VEC_N: cols, y_base and residual_base are multiples of 4. Bound ranges start at multiples of 16 bytes. FH = 2 needs
+// KH = 2 and SH = 1, and columns alike.
+//
+// in: x (0, 1, 2: a source frame for each tap in time), w (3) [phases, cols, taps_t, KH, KW, CHANNELS], bias (4, optional),
+// residual (5, optional)     out: y (6)
 
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_cooperative_matrix : require
@@ -37,27 +40,27 @@
 #include "tensor.glsl"
 
 layout(constant_id = 0) const uint X_TYPE = DTYPE_F32;
-layout(constant_id = 1) const uint BIAS_TYPE = DTYPE_F32;
-layout(constant_id = 2) const uint RESIDUAL_TYPE = DTYPE_F32;
-layout(constant_id = 3) const uint Y_TYPE = DTYPE_F32;
-layout(constant_id = 4) const bool BIAS = false;
-layout(constant_id = 5) const bool RESIDUAL = false;
-layout(constant_id = 6) const bool VEC_N = false;
-layout(constant_id = 7) const bool STAGE_W = false;
-layout(constant_id = 8) const bool AHEAD = false; // matrices of the next step along k are loaded before this one's products
-layout(constant_id = 9) const uint CHANNELS = 16;
-layout(constant_id = 10) const uint KH = 1;
-layout(constant_id = 11) const uint KW = 1;
-layout(constant_id = 12) const uint SH = 1;
-layout(constant_id = 13) const uint SW = 1;
-layout(constant_id = 14) const uint FH = 1;
-layout(constant_id = 15) const uint FW = 1;
-layout(constant_id = 16) const uint TILE_H = 4;
-layout(constant_id = 17) const uint TILE_W = 16;
-layout(constant_id = 18) const uint TILE_N = 64;
-layout(constant_id = 19) const uint SUB_M = 32;
-layout(constant_id = 20) const uint SUB_N = 32;
-layout(constant_id = 21) const uint SLICE = 16;
+layout(constant_id = 1) const uint W_TYPE = DTYPE_F32;
+layout(constant_id = 2) const uint BIAS_TYPE = DTYPE_F32;
+layout(constant_id = 3) const uint RESIDUAL_TYPE = DTYPE_F32;
+layout(constant_id = 4) const uint Y_TYPE = DTYPE_F32;
+layout(constant_id = 5) const bool VEC_N = false;
+layout(constant_id = 6) const bool BIAS = false;
+layout(constant_id = 7) const bool RESIDUAL = false;
+layout(constant_id = 8) const uint CHANNELS = 16;
+layout(constant_id = 9) const uint KH = 1;
+layout(constant_id = 10) const uint KW = 1;
+layout(constant_id = 11) const uint SH = 1;
+layout(constant_id = 12) const uint SW = 1;
+layout(constant_id = 13) const uint FH = 1;
+layout(constant_id = 14) const uint FW = 1;
+layout(constant_id = 15) const uint TILE_H = 4;
+layout(constant_id = 16) const uint TILE_W = 16;
+layout(constant_id = 17) const uint TILE_N = 64;
+layout(constant_id = 18) const uint SUB_M = 32;
+layout(constant_id = 19) const uint SUB_N = 32;
+layout(constant_id = 20) const uint SLICE = 16;
+layout(constant_id = 21) const uint TAPS_W = 1;
 layout(constant_id = 22) const uint SUBGROUP = 32;
 layout(constant_id = 23) const uint MAT_M = 16;
 layout(constant_id = 24) const uint MAT_N = 16;
@@ -68,7 +71,6 @@ layout(local_size_x = 128) in;
 layout(push_constant) uniform Push {
 	uint rows;      // of positions in this dispatch
 	uint cols;      // output channels
-	uint blocks_n;  // of weights, along the output channels
 	uint taps_t;    // in time
 	uint height;    // of a source frame, pixels
 	uint width;
@@ -76,7 +78,7 @@ layout(push_constant) uniform Push {
 	uint first_row; // the row of positions that the dispatch begins with
 	uint src_row;   // the source frame's row of pixels that x_base points to
 	uint x_base[3]; // elements before source row src_row in the bound range, per tap in time
-	uint w_base;    // 16 bytes
+	uint w_base;
 	uint bias_base;
 	uint residual_base;
 	uint y_base;
@@ -85,7 +87,7 @@ layout(push_constant) uniform Push {
 TENSOR_IN_VEC(0, x0, X_TYPE)
 TENSOR_IN_VEC(1, x1, X_TYPE)
 TENSOR_IN_VEC(2, x2, X_TYPE)
-layout(set = 0, binding = 3, std430) readonly buffer W_Quads { uvec4 w_quads[]; };
+TENSOR_IN_VEC(3, w, W_TYPE)
 TENSOR_IN(4, bias, BIAS_TYPE)
 TENSOR_IN_VEC(5, residual, RESIDUAL_TYPE)
 TENSOR_OUT_VEC(6, y, Y_TYPE)
@@ -98,27 +100,29 @@ const uint FRAGS_W = TILE_W / MAT_M; // matrices side by side in a row of positi
 const uint PATCH_H = (TILE_H - 1) * SH + KH;
 const uint PATCH_W = (TILE_W - 1) * SW + KW;
 const uint RUNS = SLICE / 8;  // of 8 channels, 16 bytes
-const uint PITCH = RUNS + 1;  // of a pixel, or a row of weights, in shared memory, in runs
+const uint RUNS_W = TAPS_W * RUNS;
+const uint PITCH = RUNS + 1;        // of a pixel in shared memory, in runs
+const uint PITCH_W = RUNS_W + 1;    // of a row of weights
 const uint PITCH_Y = SUB_N / 4 + 1; // of a row of sums
 const uint PATCH = PATCH_H * PATCH_W * RUNS;
 const uint LOADS = (PATCH + THREADS - 1) / THREADS;
-const uint LOADS_W = (TILE_N * RUNS + THREADS - 1) / THREADS;
-const uint BLOCK = MAT_N * MAT_K / 8; // runs of a block of weights
+const uint LOADS_W = (TILE_N * RUNS_W + THREADS - 1) / THREADS;
+const uint GROUPS = KH * KW / TAPS_W; // of taps, in a slice
 const uint DEPTH = SLICE / MAT_K;     // products along a slice
-const uint STEPS = KH * KW * DEPTH;
-const uint OPERANDS = PATCH_H * PATCH_W * PITCH + (STAGE_W ? TILE_N * PITCH : 0);
+const uint STAGE_W = PATCH_H * PATCH_W * PITCH; // where the weights begin
+const uint OPERANDS = STAGE_W + TILE_N * PITCH_W;
 const uint SUMS = THREADS / SUBGROUP * MAT_M * PITCH_Y;
 const uint STAGE = OPERANDS > SUMS ? OPERANDS : SUMS;
-const uint STAGE_AT_W = PATCH_H * PATCH_W * PITCH;
-const uint BUFFERS = AHEAD ? 2 : 1;
 const uint WORDS = X_TYPE == DTYPE_F32 ? 2 : 1; // of 16 bytes, of a run in memory
+const uint WORDS_W = W_TYPE == DTYPE_F32 ? 2 : 1;
 
-shared uvec4 stage[STAGE]; // the patch's pixels, then a tap's weights; at the end a strip of sums for each subgroup
+shared uvec4 stage[STAGE]; // the patch's pixels, then rows of weights; at the end a strip of sums for each subgroup
 shared uint slice_top[2];  // largest exponent of x in even and odd slices
 
 uint place[LOADS];         // of an invocation's runs in a source frame, in runs of 8 channels
+uint place_w[LOADS_W];     // and in the weights
 uvec4 next[LOADS * WORDS]; // what was fetched of the next slice, as it lies in memory
-uvec4 next_w[LOADS_W];
+uvec4 next_w[LOADS_W * WORDS_W];
 
 // locate finds where the runs that this invocation brings lie in a frame.
 void locate(uint h0, uint w0, uint pad_h, uint pad_w) {
@@ -185,42 +189,81 @@ void put() {
 	}
 }
 
-// fetch_w brings a tap's weights for this tile into registers; blocks are MAT_N rows of MAT_K channels.
-void fetch_w(uint block) {
+// locate_w finds where the runs of weights lie that this invocation brings. Rows beyond the last repeat it: what becomes of
+// them is not stored.
+void locate_w(uint n0, uint phase) {
+	uint row = pc.taps_t * KH * KW * (CHANNELS / 8);
 	[[unroll]] for (uint i = 0; i < LOADS_W; i++) {
 		uint u = gl_LocalInvocationIndex + i * THREADS;
-		uint n = u / RUNS, run = u % RUNS;
-		if (TILE_N * RUNS % THREADS == 0 || u < TILE_N * RUNS)
-			next_w[i] = w_quads[block + (run / (MAT_K / 8) * pc.blocks_n + n / MAT_N) * BLOCK + n % MAT_N * (MAT_K / 8) + run % (MAT_K / 8)];
+		uint n = min(n0 + u / RUNS_W, pc.cols - 1), run = u % RUNS_W;
+		place_w[i] = pc.w_base / 8 + (phase * pc.cols + n) * row + run / RUNS * (CHANNELS / 8) + run % RUNS;
 	}
+}
+
+// fetch_w brings a group of taps' weights for a slice into registers.
+void fetch_w(uint slice, uint group) {
+	const uint per_tap = CHANNELS / SLICE;
+	uint at = ((slice / per_tap * GROUPS + group) * TAPS_W * per_tap + slice % per_tap) * RUNS;
+	[[unroll]] for (uint i = 0; i < LOADS_W; i++) {
+		uint u = gl_LocalInvocationIndex + i * THREADS;
+		[[unroll]] for (uint j = 0; j < WORDS_W; j++) {
+			if (TILE_N * RUNS_W % THREADS == 0 || u < TILE_N * RUNS_W) next_w[i * WORDS_W + j] = w_quads[(at + place_w[i]) * WORDS_W + j];
+		}
+	}
+}
+
+uvec4 operand_w(uint i) {
+	if (W_TYPE == DTYPE_F16) return next_w[i];
+	if (W_TYPE == DTYPE_F32) return to_half(uintBitsToFloat(next_w[i * WORDS_W]), uintBitsToFloat(next_w[i * WORDS_W + WORDS_W - 1]));
+	return to_half(dtype_unpack(next_w[i].xy, W_TYPE), dtype_unpack(next_w[i].zw, W_TYPE));
 }
 
 void put_w() {
 	[[unroll]] for (uint i = 0; i < LOADS_W; i++) {
 		uint u = gl_LocalInvocationIndex + i * THREADS;
-		if (TILE_N * RUNS % THREADS == 0 || u < TILE_N * RUNS) stage[STAGE_AT_W + u / RUNS * PITCH + u % RUNS] = next_w[i];
+		if (TILE_N * RUNS_W % THREADS == 0 || u < TILE_N * RUNS_W) stage[STAGE_W + u / RUNS_W * PITCH_W + u % RUNS_W] = operand_w(i);
+	}
+}
+
+// Where an invocation's quads of a strip of matrices' results lie: quad e of it is that many quads of the strip further on.
+const uint QUADS = MAT_M * (SUB_N / 4) / SUBGROUP;
+
+// residual_strip reads what is added to a strip's results.
+void residual_strip(out vec4 old[QUADS], uint row, uint col, uint phase_h, uint phase_w, uint n0) {
+	[[unroll]] for (uint q = 0; q < QUADS; q++) {
+		uint e = gl_SubgroupInvocationID + q * SUBGROUP;
+		uint m = col + e / (SUB_N / 4), n = n0 + e % (SUB_N / 4) * 4;
+		old[q] = vec4(0.0);
+		if (row >= pc.rows || m >= pc.out_width || n >= pc.cols) continue;
+		uint at = pc.residual_base + ((row * FH + phase_h) * pc.out_width * FW + m * FW + phase_w) * pc.cols + n;
+		if (VEC_N) old[q] = residual_load4(at);
+		else {
+			[[unroll]] for (uint j = 0; j < 4; j++) {
+				if (n + j < pc.cols) old[q][j] = residual_load(at + j);
+			}
+		}
 	}
 }
 
 // finish_quad writes four neighbouring channels of a position.
 void finish_quad(uint row, uint col, uint pixel, vec4 v, uint n) {
 	if (row >= pc.rows || col >= pc.out_width || n >= pc.cols) return;
-	uint at = pixel * pc.cols + n;
+	uint at = pc.y_base + pixel * pc.cols + n;
 	if (VEC_N) {
-		if (BIAS) {
-			[[unroll]] for (uint j = 0; j < 4; j++) v[j] += bias_load(pc.bias_base + n + j);
-		}
-		if (RESIDUAL) v += residual_load4(pc.residual_base + at);
-		y_store4(pc.y_base + at, v);
+		y_store4(at, v);
 		return;
 	}
 	[[unroll]] for (uint j = 0; j < 4; j++) {
-		if (n + j < pc.cols) {
-			if (BIAS) v[j] += bias_load(pc.bias_base + n + j);
-			if (RESIDUAL) v[j] += residual_load(pc.residual_base + at + j);
-			y_store(pc.y_base + at + j, v[j]);
-		}
+		if (n + j < pc.cols) y_store(at + j, v[j]);
 	}
+}
+
+vec4 bias_quad(uint n) {
+	vec4 v = vec4(0.0);
+	if (BIAS) {
+		[[unroll]] for (uint j = 0; j < 4; j++) v[j] = bias_load(pc.bias_base + min(n + j, pc.cols - 1));
+	}
+	return v;
 }
 
 #define MATRIX_SUM coopmat<float, gl_ScopeSubgroup, MAT_M, MAT_N, gl_MatrixUseAccumulator>
@@ -237,89 +280,89 @@ void main() {
 
 	MATRIX_SUM sums[FRAGS_M * FRAGS_N];
 	[[unroll]] for (uint i = 0; i < FRAGS_M * FRAGS_N; i++) sums[i] = MATRIX_SUM(0.0);
-	coopmat<float16_t, gl_ScopeSubgroup, MAT_M, MAT_K, gl_MatrixUseA> a[BUFFERS * FRAGS_M];
-	coopmat<float16_t, gl_ScopeSubgroup, MAT_K, MAT_N, gl_MatrixUseB> b[BUFFERS * FRAGS_N];
+	coopmat<float16_t, gl_ScopeSubgroup, MAT_M, MAT_K, gl_MatrixUseA> a[FRAGS_M];
+	coopmat<float16_t, gl_ScopeSubgroup, MAT_K, MAT_N, gl_MatrixUseB> b[FRAGS_N];
 	uint at_a[FRAGS_M];
 	[[unroll]] for (uint i = 0; i < FRAGS_M; i++)
 		at_a[i] = ((sub_m + i) / FRAGS_W * SH * PATCH_W + (sub_m + i) % FRAGS_W * MAT_M * SW) * PITCH;
 
 	locate(h0, w0, FH == 2 ? 1 - phase_h : KH / 2, FW == 2 ? 1 - phase_w : KW / 2);
-	const uint per_tap = CHANNELS / SLICE;
-	uint slices = pc.taps_t * per_tap;
-	// A block's number is ((tap · CHANNELS + c) / MAT_K · blocks_n + n / MAT_N), after those of the phases before.
-	uint w_phase = pc.w_base + (gl_WorkGroupID.z * pc.taps_t * KH * KW * (CHANNELS / MAT_K) * pc.blocks_n + (n0 + (STAGE_W ? 0 : sub_n)) / MAT_N) * BLOCK;
-	uint tap_stride = CHANNELS / MAT_K * pc.blocks_n * BLOCK;
-
+	locate_w(n0, gl_WorkGroupID.z);
+	uint slices = pc.taps_t * (CHANNELS / SLICE);
+	uint parity = 0;
 	if (X_TYPE != DTYPE_F16) {
 		if (gl_LocalInvocationIndex < 2) slice_top[gl_LocalInvocationIndex] = 0;
 		down = uintBitsToFloat(uint(127 - power) << 23);
 		barrier();
 	}
-	uint parity = 0;
 	fetch(0);
+	fetch_w(0, 0);
 	for (uint slice = 0; slice < slices; slice++) {
-		uint w_slice = w_phase + slice / per_tap * KH * KW * tap_stride + slice % per_tap * DEPTH * pc.blocks_n * BLOCK;
-		if (STAGE_W) fetch_w(w_slice);
 		if (X_TYPE != DTYPE_F16) note_top(parity);
-		barrier(); // all have done with the slice before
-		if (X_TYPE != DTYPE_F16) {
-			int top = int(slice_top[parity]) - 126; // magnitudes are below 2^top
-			parity ^= 1;
-			if (gl_LocalInvocationIndex == 0) slice_top[parity] = 0;
-			if (top > power + 15) {
-				float shrink = uintBitsToFloat(uint(max(127 + power - (top - 8), 1)) << 23);
-				power = top - 8;
-				down = uintBitsToFloat(uint(127 - power) << 23);
-				[[unroll]] for (uint i = 0; i < FRAGS_M * FRAGS_N; i++) sums[i] = sums[i] * shrink;
-			}
-		}
-		put();
-		if (!STAGE_W) {
-			barrier();
-			if (slice + 1 < slices) fetch(slice + 1);
-		}
-		[[unroll]] for (uint q = 0; q < STEPS + (AHEAD ? 1 : 0); q++) {
-			uint tap = q / DEPTH, s = q % DEPTH;
-			uint into = q % BUFFERS;
-			if (STAGE_W && s == 0 && tap < KH * KW) {
-				if (tap > 0) barrier();
-				put_w();
-				barrier();
-				if (tap == 0 && slice + 1 < slices) fetch(slice + 1);
-				if (tap + 1 < KH * KW) fetch_w(w_slice + (tap + 1) * tap_stride);
-			}
-			if (q < STEPS) {
-				[[unroll]] for (uint i = 0; i < FRAGS_M; i++)
-					coopMatLoad(a[into * FRAGS_M + i], stage, at_a[i] + (tap / KW * PATCH_W + tap % KW) * PITCH + s * (MAT_K / 8), SW * PITCH, gl_CooperativeMatrixLayoutRowMajor);
-				[[unroll]] for (uint j = 0; j < FRAGS_N; j++) {
-					if (STAGE_W) coopMatLoad(b[into * FRAGS_N + j], stage, STAGE_AT_W + (sub_n + j * MAT_N) * PITCH + s * (MAT_K / 8), PITCH, gl_CooperativeMatrixLayoutColumnMajor);
-					else coopMatLoad(b[into * FRAGS_N + j], w_quads, w_slice + tap * tap_stride + s * pc.blocks_n * BLOCK + j * BLOCK, MAT_K / 8, gl_CooperativeMatrixLayoutColumnMajor);
+		[[unroll]] for (uint group = 0; group < GROUPS; group++) {
+			barrier(); // all have done with what is there
+			if (X_TYPE != DTYPE_F16 && group == 0) {
+				int top = int(slice_top[parity]) - 126; // magnitudes are below 2^top
+				parity ^= 1;
+				if (gl_LocalInvocationIndex == 0) slice_top[parity] = 0;
+				if (top > power + 15) {
+					float shrink = uintBitsToFloat(uint(max(127 + power - (top - 8), 1)) << 23);
+					power = top - 8;
+					down = uintBitsToFloat(uint(127 - power) << 23);
+					[[unroll]] for (uint i = 0; i < FRAGS_M * FRAGS_N; i++) sums[i] = sums[i] * shrink;
 				}
 			}
-			if (!AHEAD || q > 0) {
-				uint from = AHEAD ? (q + 1) % 2 : 0;
+			if (group == 0) put();
+			put_w();
+			barrier();
+			if (group + 1 < GROUPS) fetch_w(slice, group + 1);
+			else if (slice + 1 < slices) fetch_w(slice + 1, 0);
+			if (group == 0 && slice + 1 < slices) fetch(slice + 1);
+
+			[[unroll]] for (uint s = 0; s < TAPS_W * DEPTH; s++) {
+				uint tap = group * TAPS_W + s / DEPTH;
+				uint at = (tap / KW * PATCH_W + tap % KW) * PITCH + s % DEPTH * (MAT_K / 8);
+				[[unroll]] for (uint i = 0; i < FRAGS_M; i++)
+					coopMatLoad(a[i], stage, at_a[i] + at, SW * PITCH, gl_CooperativeMatrixLayoutRowMajor);
+				[[unroll]] for (uint j = 0; j < FRAGS_N; j++)
+					coopMatLoad(b[j], stage, STAGE_W + (sub_n + j * MAT_N) * PITCH_W + s * (MAT_K / 8), PITCH_W, gl_CooperativeMatrixLayoutColumnMajor);
 				[[unroll]] for (uint j = 0; j < FRAGS_N; j++) {
 					[[unroll]] for (uint i = 0; i < FRAGS_M; i++)
-						sums[i * FRAGS_N + j] = coopMatMulAdd(a[from * FRAGS_M + i], b[from * FRAGS_N + j], sums[i * FRAGS_N + j]);
+						sums[i * FRAGS_N + j] = coopMatMulAdd(a[i], b[j], sums[i * FRAGS_N + j]);
 				}
 			}
 		}
 	}
 
-	// The sums go through shared memory a strip of matrices at a time; a subgroup's strip is its own.
-	barrier();
+	// The sums go through shared memory a strip of matrices at a time; a subgroup's strip is its own. What is added to a
+	// strip is read while the one before is written.
+	const bool same_quad = SUBGROUP % (SUB_N / 4) == 0; // an invocation's quads lie in the same columns
+	vec4 old[2 * QUADS];
+	vec4 strip_old[QUADS];
+	vec4 offset = bias_quad(n0 + sub_n + gl_SubgroupInvocationID % (SUB_N / 4) * 4);
 	uint strip = gl_SubgroupID * (MAT_M * PITCH_Y);
+	if (RESIDUAL) {
+		residual_strip(strip_old, h0 + sub_m / FRAGS_W, w0 + sub_m % FRAGS_W * MAT_M, phase_h, phase_w, n0 + sub_n);
+		[[unroll]] for (uint q = 0; q < QUADS; q++) old[q] = strip_old[q];
+	}
+	barrier();
 	[[unroll]] for (uint i = 0; i < FRAGS_M; i++) {
+		uint row = h0 + (sub_m + i) / FRAGS_W, first = w0 + (sub_m + i) % FRAGS_W * MAT_M;
+		if (RESIDUAL && i + 1 < FRAGS_M) {
+			residual_strip(strip_old, h0 + (sub_m + i + 1) / FRAGS_W, w0 + (sub_m + i + 1) % FRAGS_W * MAT_M, phase_h, phase_w, n0 + sub_n);
+			[[unroll]] for (uint q = 0; q < QUADS; q++) old[(i + 1) % 2 * QUADS + q] = strip_old[q];
+		}
 		[[unroll]] for (uint j = 0; j < FRAGS_N; j++)
 			coopMatStore(sums[i * FRAGS_N + j], stage, strip + j * (MAT_N / 4), PITCH_Y, gl_CooperativeMatrixLayoutRowMajor);
 		subgroupBarrier();
-		uint row = h0 + (sub_m + i) / FRAGS_W, first = w0 + (sub_m + i) % FRAGS_W * MAT_M;
-		for (uint e = gl_SubgroupInvocationID; e < MAT_M * (SUB_N / 4); e += SUBGROUP) {
-			uint m = e / (SUB_N / 4), quad = e % (SUB_N / 4);
+		[[unroll]] for (uint q = 0; q < QUADS; q++) {
+			uint e = gl_SubgroupInvocationID + q * SUBGROUP;
+			uint m = e / (SUB_N / 4), quad = e % (SUB_N / 4), n = n0 + sub_n + quad * 4;
 			vec4 v = uintBitsToFloat(stage[strip + m * PITCH_Y + quad]);
 			if (X_TYPE != DTYPE_F16) v *= uintBitsToFloat(uint(127 + power) << 23);
-			uint pixel = (row * FH + phase_h) * pc.out_width * FW + (first + m) * FW + phase_w;
-			finish_quad(row, first + m, pixel, v, n0 + sub_n + quad * 4);
+			v += same_quad ? offset : bias_quad(n);
+			if (RESIDUAL) v += old[i % 2 * QUADS + q];
+			finish_quad(row, first + m, (row * FH + phase_h) * pc.out_width * FW + (first + m) * FW + phase_w, v, n);
 		}
 		subgroupBarrier();
 	}

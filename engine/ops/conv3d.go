@@ -2,6 +2,7 @@ package ops
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/shaders"
@@ -10,13 +11,10 @@ import (
 // Conv3DArgs are the operands of a causal 3-D convolution, channels last. Triples are (time, height, width); float
 // tensors are f32, bf16 or f16 each for itself.
 type Conv3DArgs struct {
-	X engine.Tensor // [T, H, W, C]
-	W engine.Tensor // [O, kt, kh, kw, C], as PackConvWeights makes it; each kernel length 1 to 3
-	// Layout says that W is packed for cooperative matrices instead, f16 [Layout.Elems()]; they multiply it in fp16, on a
-	// device with Caps.Matrix.F16 of the layout's shape. Upsample must be the layout's.
-	Layout ConvLayout
-	Bias   engine.Tensor // [O], optional
-	Y      engine.Tensor // [T', H', W', O], the size that OutSize returns
+	X    engine.Tensor // [T, H, W, C]
+	W    engine.Tensor // [O, kt, kh, kw, C], as PackConvWeights makes it; each kernel length 1 to 3. Or folded: see FoldConvWeights
+	Bias engine.Tensor // [O], optional
+	Y    engine.Tensor // [T', H', W', O], the size that OutSize returns
 	// Residual, shaped like Y, is added to the result; it may be Y itself. Optional.
 	Residual engine.Tensor
 	// Stride is 1 or 2 along each axis, 1 where zero.
@@ -24,7 +22,8 @@ type Conv3DArgs struct {
 	// Upsample repeats the input by nearest neighbour before the convolution, 1 where zero: rows and columns, and in time
 	// every frame but the first, so that T frames become (T − 1)·factor + 1. The upsampled tensor never exists.
 	Upsample [3]int
-	// Half multiplies in fp16 and sums in fp32; see MatmulArgs.
+	// Half multiplies in fp16 and sums in fp32; see MatmulArgs. Where ConvByMatrices says so, cooperative matrices do it;
+	// folded weights need that.
 	Half bool
 }
 
@@ -41,19 +40,24 @@ func (a Conv3DArgs) OutSize() [3]int {
 	return size
 }
 
+// folded tells whether upsampling is folded into the weights.
+func (a Conv3DArgs) folded() bool { return len(a.W.Shape) == 7 }
+
+// kernel is the length along each axis, before folding.
 func (a Conv3DArgs) kernel() [3]int {
-	if !a.Layout.IsZero() {
-		return a.Layout.Kernel
+	if !a.folded() {
+		return [3]int(a.W.Shape[1:4])
 	}
-	return [3]int(a.W.Shape[1:4])
+	kernel := [3]int(a.W.Shape[3:6])
+	for axis, factor := range a.Upsample {
+		if factor == 2 {
+			kernel[axis] = 3
+		}
+	}
+	return kernel
 }
 
-func (a Conv3DArgs) outChannels() int {
-	if !a.Layout.IsZero() {
-		return a.Layout.Out
-	}
-	return a.W.Dim(0)
-}
+func (a Conv3DArgs) outChannels() int { return a.W.Dim(-5) }
 
 func (a Conv3DArgs) upsampled() [3]int {
 	return [3]int{(a.X.Dim(0)-1)*a.Upsample[0] + 1, a.X.Dim(1) * a.Upsample[1], a.X.Dim(2) * a.Upsample[2]}
@@ -82,9 +86,12 @@ func Conv3D(s *engine.Stream, a Conv3DArgs) {
 func (a Conv3DArgs) record(s *engine.Stream, picked [3]engine.Tensor) {
 	caps := s.Device().Caps()
 	c := a.prepare(picked)
-	if !a.Layout.IsZero() {
-		c.recordMatrix(s)
+	if m := c.matrix(caps); m != nil {
+		m.record(s)
 		return
+	}
+	if a.folded() {
+		panic(fmt.Sprintf("ops.Conv3D: the device cannot multiply folded weights %v by matrices", a.W))
 	}
 	c.plan(caps)
 	for frame := range c.out[0] {
@@ -109,14 +116,20 @@ func (a Conv3DArgs) check() {
 			bad("x, w and y must be float tensors that are not empty")
 		}
 	}
-	if len(a.X.Shape) != 4 || len(a.Y.Shape) != 4 {
-		bad("want x [T, H, W, C], y [T', H', W', O]")
+	if len(a.X.Shape) != 4 || len(a.W.Shape) != 5 && !a.folded() || len(a.Y.Shape) != 4 || a.X.Dim(3) != a.W.Dim(-1) {
+		bad("want x [T, H, W, C], w [O, kt, kh, kw, C] or folded, y [T', H', W', O]")
 	}
-	a.checkWeights(bad)
-	for axis, length := range a.kernel() {
-		if length > 3 || a.Stride[axis] > 2 || a.Upsample[axis] > 2 {
+	kernel := a.kernel()
+	for axis := range 3 {
+		if kernel[axis] > 3 || a.Stride[axis] > 2 || a.Upsample[axis] > 2 {
 			bad("kernels go to 3, strides and upsampling to 2")
 		}
+		if a.folded() && a.Upsample[axis]*a.Stride[axis] > 2 {
+			bad("folded weights have no stride")
+		}
+	}
+	if a.folded() && !slices.Equal(a.W.Shape, FoldedShape(a.outChannels(), a.X.Dim(3), kernel, a.Upsample)) {
+		bad("w is not folded for this upsampling")
 	}
 	if size := a.OutSize(); [3]int(a.Y.Shape) != size || a.Y.Dim(3) != a.outChannels() {
 		bad(fmt.Sprintf("y must be %v × %d channels", size, a.outChannels()))
@@ -126,24 +139,6 @@ func (a Conv3DArgs) check() {
 	}
 	if !a.Residual.IsZero() && (!a.Residual.DType.IsFloat() || fmt.Sprint(a.Residual.Shape) != fmt.Sprint(a.Y.Shape)) {
 		bad("the residual must have y's shape")
-	}
-}
-
-func (a Conv3DArgs) checkWeights(bad func(why string)) {
-	if a.Layout.IsZero() {
-		if len(a.W.Shape) != 5 || a.X.Dim(3) != a.W.Dim(4) {
-			bad("want w [O, kt, kh, kw, C]")
-		}
-		return
-	}
-	l := a.Layout
-	if a.W.DType != engine.F16 || a.W.Elems() != l.Elems() || a.X.Dim(3) != l.In || a.Upsample != l.Upsample {
-		bad(fmt.Sprintf("w, x or upsampling do not fit the layout %+v", l))
-	}
-	for axis, factor := range l.Upsample {
-		if factor == 2 && a.Stride[axis] == 2 {
-			bad("a layout that folds upsampling has no stride")
-		}
 	}
 }
 

@@ -9,8 +9,7 @@ import (
 // Conv3DFrameArgs are the operands of one frame of a 3-D convolution whose input frames lie anywhere.
 type Conv3DFrameArgs struct {
 	X        [3]engine.Tensor // [H, W, C] each, of one type: the frame that every tap in time reads, as many as W has; they may be the same
-	W        engine.Tensor    // [O, kt, kh, kw, C], as PackConvWeights makes it; each kernel length 1 to 3
-	Layout   ConvLayout       // as in Conv3DArgs; where it folds a doubling in time, two frames in a row of X are the same one
+	W        engine.Tensor    // as in Conv3DArgs; where a doubling in time is folded into it, X repeats one of its three frames
 	Bias     engine.Tensor    // [O], optional
 	Y        engine.Tensor    // [H', W', O]
 	Residual engine.Tensor    // shaped like Y, added to the result; it may be Y itself. Optional
@@ -30,8 +29,12 @@ func Conv3DFrame(s *engine.Stream, a Conv3DFrameArgs) {
 		}
 		return t.Reshape(append([]int{1}, t.Shape...)...)
 	}
-	full := Conv3DArgs{X: frame(a.X[0]), W: a.W, Layout: a.Layout, Bias: a.Bias, Y: frame(a.Y), Residual: frame(a.Residual),
-		Stride: [3]int{1, a.Stride[0], a.Stride[1]}, Upsample: [3]int{a.Layout.Upsample[0], a.Upsample[0], a.Upsample[1]}, Half: a.Half}.withDefaults()
+	inTime := 1
+	if len(a.W.Shape) == 7 {
+		inTime = a.W.Dim(0)
+	}
+	full := Conv3DArgs{X: frame(a.X[0]), W: a.W, Bias: a.Bias, Y: frame(a.Y), Residual: frame(a.Residual),
+		Stride: [3]int{1, a.Stride[0], a.Stride[1]}, Upsample: [3]int{inTime, a.Upsample[0], a.Upsample[1]}, Half: a.Half}.withDefaults()
 	full.check()
 	for tap := range full.kernel()[0] {
 		if x := a.X[tap]; x.IsZero() || x.DType != a.X[0].DType || fmt.Sprint(x.Shape) != fmt.Sprint(a.X[0].Shape) {

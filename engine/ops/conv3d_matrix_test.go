@@ -11,30 +11,25 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/ref"
 )
 
-// packed uploads weights [O, kt, kh, kw, C] in a layout for matrices.
-func (b *gemmBench) packed(l ops.ConvLayout, w []float64) engine.Tensor {
+// folded uploads weights [O, kt, kh, kw, C] with the case's upsampling folded into them.
+func (b *gemmBench) folded(w []float64, c convCase) engine.Tensor {
 	b.Helper()
-	if l.IsZero() {
-		b.Fatalf("matrices of %v cannot compute this convolution", b.dev.Caps().Matrix.F16)
-	}
-	taps := l.Kernel[0] * l.Kernel[1] * l.Kernel[2]
+	taps := c.kernel[0] * c.kernel[1] * c.kernel[2]
 	torch := make([]float32, len(w))
-	for o := range l.Out {
-		for c := range l.In {
+	for o := range c.out {
+		for i := range c.in {
 			for tap := range taps {
-				torch[(o*l.In+c)*taps+tap] = float32(w[(o*taps+tap)*l.In+c])
+				torch[(o*c.in+i)*taps+tap] = float32(w[(o*taps+tap)*c.in+i])
 			}
 		}
 	}
-	data := make([]byte, 2*l.Elems())
-	l.Pack(data, torch)
-	values := make([]float32, l.Elems())
-	numeric.F32sFromF16(values, data)
-	t := b.arena.Alloc("packed weights", engine.F16, len(values))
+	t := b.arena.Alloc("folded weights", engine.F16, ops.FoldedShape(c.out, c.in, c.kernel, c.upsample)...)
 	if err := b.arena.Err(); err != nil {
 		b.Fatal(err)
 	}
-	if err := b.dev.UploadF32(b.Context(), t, values); err != nil {
+	data := make([]byte, t.Bytes())
+	ops.FoldConvWeights(data, torch, c.out, c.in, c.kernel, c.upsample)
+	if err := b.dev.Upload(b.Context(), t, data); err != nil {
 		b.Fatal(err)
 	}
 	return t
@@ -137,24 +132,46 @@ func TestConv3DByMatricesGivesTheSameBitsHoweverItIsCut(t *testing.T) {
 	}
 }
 
-func TestMatrixConvLayoutIsForWhatMatricesCanCompute(t *testing.T) {
-	m := engine.MatrixShape{M: 16, N: 16, K: 16}
-	for name, c := range map[string]struct {
-		matrix           engine.MatrixShape
-		in               int
-		kernel, upsample [3]int
-	}{
-		"no matrices":                    {engine.MatrixShape{}, 16, k3, [3]int{}},
-		"three channels":                 {m, 3, k3, [3]int{}},
-		"half a matrix of channels":      {m, 8, k3, [3]int{}},
-		"an upsampled kernel of one tap": {m, 16, k1, [3]int{1, 2, 2}},
-	} {
-		if l := ops.MatrixConvLayout(c.matrix, 16, c.in, c.kernel, c.upsample); !l.IsZero() {
-			t.Errorf("%s: %+v", name, l)
+func TestConvByMatricesIsForWhatMatricesCanCompute(t *testing.T) {
+	caps := openConvMatrices(t, engine.Options{}).Caps()
+	for channels, want := range map[int]bool{3: false, 4: false, 16: true, 48: true, 512: true} {
+		if got := ops.ConvByMatrices(caps, channels); got != want {
+			t.Errorf("%d channels: %v", channels, got)
 		}
 	}
-	l := ops.MatrixConvLayout(m, 20, 16, k3, [3]int{2, 2, 2})
-	if want := int64(2 * 4 * 8 * 16 * 32); l.Elems() != want { // folds, phases, taps, in, out filled up
-		t.Errorf("%d elements, want %d", l.Elems(), want)
+	caps.Tier = engine.TierFP16
+	if ops.ConvByMatrices(caps, 16) {
+		t.Error("tier fp16 computes by matrices")
+	}
+	if ops.ConvByMatrices(engine.Caps{Tier: engine.TierMatrix}, 16) {
+		t.Error("a device without fp16 matrices computes by them")
+	}
+}
+
+func TestFoldedWeightsAreSumsOfTaps(t *testing.T) {
+	src := make([]float32, 2*27) // two input channels, one output channel
+	for i := range src {
+		src[i] = float32(i)
+	}
+	tap := func(c, t, h, w int) float32 { return src[c*27+(t*3+h)*3+w] }
+	shape := ops.FoldedShape(1, 2, k3, [3]int{2, 1, 2})
+	if want := []int{2, 2, 1, 2, 3, 2, 2}; fmt.Sprint(shape) != fmt.Sprint(want) {
+		t.Fatalf("shape %v, want %v", shape, want)
+	}
+	data := make([]byte, 2*2*2*2*3*2*2)
+	ops.FoldConvWeights(data, src, 1, 2, k3, [3]int{2, 1, 2})
+	got := make([]float32, len(data)/2)
+	numeric.F32sFromF16(got, data)
+	at := func(fold, phase, t, h, w, c int) float32 { return got[((((fold*2+phase)*2+t)*3+h)*2+w)*2+c] }
+	for _, c := range []struct{ got, want float32 }{
+		{at(0, 0, 0, 1, 0, 1), tap(1, 0, 1, 0) + tap(1, 1, 1, 0)},                                     // (a, a, b), column i − 1
+		{at(0, 0, 1, 2, 1, 0), tap(0, 2, 2, 1) + tap(0, 2, 2, 2)},                                     // b, column i twice
+		{at(1, 0, 1, 0, 0, 0), tap(0, 1, 0, 0) + tap(0, 2, 0, 0)},                                     // (a, b, b)
+		{at(1, 1, 1, 0, 0, 0), tap(0, 1, 0, 0) + tap(0, 2, 0, 0) + tap(0, 1, 0, 1) + tap(0, 2, 0, 1)}, // odd column: i twice
+		{at(1, 1, 0, 2, 1, 1), tap(1, 0, 2, 2)},                                                       // column i + 1
+	} {
+		if c.got != c.want {
+			t.Errorf("%v, want %v", c.got, c.want)
+		}
 	}
 }

@@ -46,10 +46,6 @@ func (c convCase) run(b *gemmBench) (got, want, tolerance []float64) {
 	size := conv.OutSize()
 	shape := []int{size[0], size[1], size[2], c.out}
 	y := b.output(c.types[4], shape...)
-	var layout ops.ConvLayout
-	if c.matrix {
-		layout = ops.MatrixConvLayout(b.dev.Caps().Matrix.F16, c.out, c.in, c.kernel, c.upsample)
-	}
 	args := ops.Conv3DArgs{
 		X: b.upload(c.types[0], x, c.size[0], c.size[1], c.size[2], c.in), Y: y, Stride: c.stride, Upsample: c.upsample, Half: c.half,
 		W:    b.upload(c.types[1], w, c.out, c.kernel[0], c.kernel[1], c.kernel[2], c.in),
@@ -65,7 +61,10 @@ func (c convCase) run(b *gemmBench) (got, want, tolerance []float64) {
 		args.Residual = b.upload(c.types[3], residual, shape...)
 	}
 	if c.matrix {
-		args.Layout, args.W = layout, b.packed(layout, w)
+		args.Half = true
+		if c.upsample != [3]int{} {
+			args.W = b.folded(w, c)
+		}
 	}
 	if got := args.OutSize(); got != size {
 		b.Fatalf("OutSize %v, want %v", got, size)

@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -16,20 +17,23 @@ func (a Conv3DArgs) candidate(caps engine.Caps, t convMatrixTile) (*convMatrix, 
 	a = a.withDefaults()
 	a.check()
 	c := a.prepare([3]engine.Tensor{})
-	m := c.matrix()
-	t = m.sliced(t)
+	m := c.matrix(caps)
+	if m == nil {
+		return nil, false
+	}
+	t = m.adapt(caps, t)
 	m.plan(caps, t)
 	return m, m.fits(caps, t)
 }
 
 // Tiles that drivers which emulate matrices compile in seconds too. Between them: one and several matrices per subgroup in
-// either direction, one and several subgroups in either direction, one and several matrices in a row, weights staged and
-// not, loads ahead and not.
+// either direction, one and several subgroups in either direction, one and several matrices in a row, one and several taps'
+// weights at a time.
 var smallConvMatrixTiles = []convMatrixTile{
 	smallConvMatrixTile,
-	{h: 1, w: 16, n: 16, subM: 16, subN: 8, slice: 16, ahead: true},
-	{h: 4, w: 16, n: 16, subM: 32, subN: 16, slice: 16, stageW: true},
-	{h: 1, w: 32, n: 8, subM: 16, subN: 8, slice: 16, stageW: true, ahead: true},
+	{h: 1, w: 16, n: 16, subM: 16, subN: 8, slice: 16, taps: 3},
+	{h: 4, w: 16, n: 16, subM: 32, subN: 16, slice: 16, taps: 1},
+	{h: 1, w: 32, n: 8, subM: 16, subN: 8, slice: 16, taps: 9},
 }
 
 func TestConv3DByMatricesGivesTheSameBitsInEveryTile(t *testing.T) {
@@ -68,15 +72,11 @@ var convBenches = []convBench{
 	{name: "last", h: 512, w: 768, in: 128, out: 3, kernel: 3, inType: engine.F16},
 }
 
-// args allocates a convolution of so many frames with weights of deviation about 1/√k in a layout for matrices.
+// args allocates a convolution of so many frames with weights of deviation about 1/√k folded where it upsamples.
 func (c convBench) args(tb testing.TB, d *engine.Device, arena *engine.Arena, frames int) (a Conv3DArgs, x, w, bias, residual []float64) {
 	tb.Helper()
 	rng := rand.New(rand.NewPCG(1, 2))
 	kernel := [3]int{c.kernel, c.kernel, c.kernel}
-	l := MatrixConvLayout(d.Caps().Matrix.F16, c.out, c.in, kernel, c.up)
-	if l.IsZero() {
-		tb.Fatalf("no layout for %+v", c)
-	}
 	volume := c.kernel * c.kernel * c.kernel
 	unit := math.Exp2(-math.Round(math.Log2(float64(c.in*volume))/2)) / 64 // sums of 8 such weights are f16
 	torch := make([]float32, c.out*c.in*volume)
@@ -86,14 +86,23 @@ func (c convBench) args(tb testing.TB, d *engine.Device, arena *engine.Arena, fr
 		o, in, tap := i/(c.in*volume), i/volume%c.in, i%volume
 		w[(o*volume+tap)*c.in+in] = float64(torch[i])
 	}
-	packed := make([]byte, 2*l.Elems())
-	l.Pack(packed, torch)
-	a = Conv3DArgs{W: arena.Alloc("w", engine.F16, int(l.Elems())), Layout: l, Upsample: l.Upsample, Half: true}
-	if err := arena.Err(); err != nil {
-		tb.Fatal(err)
-	}
-	if err := d.Upload(tb.Context(), a.W, packed); err != nil {
-		tb.Fatal(err)
+	a = Conv3DArgs{Upsample: c.up, Half: true}
+	if c.up == [3]int{} {
+		a.W = arena.Alloc("w", engine.F16, c.out, c.kernel, c.kernel, c.kernel, c.in)
+		values := make([]float32, len(w))
+		for i, v := range w {
+			values[i] = float32(v)
+		}
+		if err := errors.Join(arena.Err(), d.UploadF32(tb.Context(), a.W, values)); err != nil {
+			tb.Fatal(err)
+		}
+	} else {
+		a.W = arena.Alloc("w", engine.F16, FoldedShape(c.out, c.in, kernel, c.up)...)
+		folded := make([]byte, a.W.Bytes())
+		FoldConvWeights(folded, torch, c.out, c.in, kernel, c.up)
+		if err := errors.Join(arena.Err(), d.Upload(tb.Context(), a.W, folded)); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	if frames*c.h*c.w < 1<<14 {
 		a.X, x = attentionInput(tb, arena, d, rng, c.inType, 1, frames, c.h, c.w, c.in)
@@ -122,7 +131,7 @@ func checkConvTiles(tb testing.TB, d *engine.Device, c convBench, tiles []convMa
 	arena := d.NewArena("convolution tiles")
 	defer arena.Release()
 	a, x, w, bias, residual := c.args(tb, d, arena, 2)
-	conv := ref.Conv3D{Size: [3]int{2, c.h, c.w}, In: c.in, Out: c.out, Kernel: a.Layout.Kernel, Upsample: a.Upsample}
+	conv := ref.Conv3D{Size: [3]int{2, c.h, c.w}, In: c.in, Out: c.out, Kernel: a.kernel(), Upsample: a.Upsample}
 	want := conv.Apply(x, w, bias)
 	var bits []float64
 	for _, t := range tiles {
@@ -163,22 +172,22 @@ func checkConvTiles(tb testing.TB, d *engine.Device, c convBench, tiles []convMa
 }
 
 var convCandidates = []convMatrixTile{
-	{h: 12, w: 16, n: 128, subM: 48, subN: 64, slice: 32},
-	{h: 12, w: 16, n: 128, subM: 48, subN: 64, slice: 32, ahead: true},
-	{h: 12, w: 16, n: 128, subM: 48, subN: 64, slice: 32, stageW: true},
-	{h: 8, w: 16, n: 128, subM: 64, subN: 32, slice: 32},
-	{h: 8, w: 16, n: 128, subM: 64, subN: 32, slice: 32, ahead: true},
-	{h: 8, w: 16, n: 128, subM: 64, subN: 32, slice: 32, stageW: true},
-	{h: 8, w: 16, n: 128, subM: 64, subN: 64, slice: 32},
-	{h: 8, w: 16, n: 128, subM: 32, subN: 64, slice: 32},
-	{h: 12, w: 16, n: 128, subM: 96, subN: 32, slice: 32},
-	{h: 16, w: 16, n: 128, subM: 64, subN: 64, slice: 32},
-	{h: 24, w: 16, n: 64, subM: 48, subN: 64, slice: 32},
-	{h: 12, w: 16, n: 128, subM: 48, subN: 64, slice: 64},
-	{h: 12, w: 16, n: 128, subM: 48, subN: 64, slice: 16},
-	{h: 8, w: 16, n: 64, subM: 32, subN: 32, slice: 32},
-	{h: 8, w: 16, n: 16, subM: 32, subN: 16, slice: 32},
-	{h: 16, w: 16, n: 16, subM: 32, subN: 16, slice: 32},
+	{h: 12, w: 16, n: 128, subM: 48, subN: 64, slice: 32, taps: 3},
+	{h: 12, w: 16, n: 128, subM: 48, subN: 64, slice: 32, taps: 1},
+	{h: 12, w: 16, n: 128, subM: 96, subN: 32, slice: 32, taps: 3},
+	{h: 12, w: 16, n: 128, subM: 48, subN: 64, slice: 16, taps: 3},
+	{h: 16, w: 16, n: 128, subM: 64, subN: 64, slice: 16, taps: 3},
+	{h: 8, w: 16, n: 128, subM: 64, subN: 32, slice: 32, taps: 3},
+	{h: 8, w: 16, n: 128, subM: 32, subN: 64, slice: 32, taps: 3},
+	{h: 8, w: 16, n: 128, subM: 64, subN: 64, slice: 32, taps: 3},
+	{h: 6, w: 16, n: 128, subM: 48, subN: 64, slice: 32, taps: 3},
+	{h: 6, w: 16, n: 128, subM: 48, subN: 64, slice: 32, taps: 1},
+	{h: 8, w: 16, n: 64, subM: 64, subN: 32, slice: 32, taps: 3},
+	{h: 24, w: 16, n: 64, subM: 48, subN: 64, slice: 16, taps: 3},
+	{h: 6, w: 32, n: 128, subM: 48, subN: 64, slice: 32, taps: 3},
+	{h: 8, w: 16, n: 16, subM: 32, subN: 16, slice: 32, taps: 3},
+	{h: 8, w: 16, n: 16, subM: 64, subN: 16, slice: 32, taps: 9},
+	{h: 16, w: 16, n: 16, subM: 64, subN: 16, slice: 32, taps: 3},
 }
 
 // BenchmarkConv3DTiles checks every tile of the kernel for matrices on this device and measures it at the shapes of the
@@ -197,7 +206,7 @@ func BenchmarkConv3DTiles(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				small := c
-				small.h, small.w = 27, 20
+				small.h, small.w = 13, 18
 				checkConvTiles(b, d, small, tiles[:1])
 				measureConvTiles(b, d, c, tiles)
 			}
@@ -237,7 +246,7 @@ func measureConvTiles(b *testing.B, d *engine.Device, c convBench, tiles []convM
 		per := 2 * float64(m.cols) * float64(m.channels)
 		flops := per * float64(m.taps[0]*m.taps[1]*m.taps[2]) * float64(a.Y.Elems()/int64(m.cols))
 		plain := per * float64(c.kernel*c.kernel*c.kernel) * float64(a.Y.Elems()/int64(m.cols))
-		fmt.Printf("conv3d %s %dx%d %d→%d %dx%dx%d sub %dx%d slice %d stageW %v ahead %v: %.2f ms a frame, %.0f TFLOP/s (as unfolded %.0f), %d bytes differ\n", c.name, c.h, c.w, c.in, c.out,
-			t.h, t.w, t.n, t.subM, t.subN, t.slice, t.stageW, t.ahead, s*1e3/float64(a.Y.Dim(0)), flops/s/1e12, plain/s/1e12, differ)
+		fmt.Printf("conv3d %s %dx%d %d→%d %dx%dx%d sub %dx%d slice %d taps %d: %.2f ms a frame, %.0f TFLOP/s (as unfolded %.0f), %d bytes differ\n", c.name, c.h, c.w, c.in, c.out,
+			t.h, t.w, t.n, t.subM, t.subN, m.tile.slice, m.tile.taps, s*1e3/float64(a.Y.Dim(0)), flops/s/1e12, plain/s/1e12, differ)
 	}
 }

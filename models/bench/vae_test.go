@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"fmt"
 	"math"
 	"testing"
 
@@ -65,6 +66,7 @@ func TestRunVAEMeasuresASmallDecoder(t *testing.T) {
 // BenchmarkDecode decodes 121 frames of 512×768 with the published network's sizes, on anything but a discrete GPU one
 // small picture, and prints where the time goes.
 func BenchmarkDecode(b *testing.B) {
+	printf := func(format string, args ...any) { fmt.Printf(format+"\n", args...) } // a log of a benchmark is cut short
 	d := enginetest.OpenWith(b, engine.Options{Timings: true})
 	size := vae.Size{Frames: 1, Height: 16, Width: 16}
 	if d.Summary.Physical.Info.Kind == "discrete gpu" {
@@ -75,17 +77,17 @@ func BenchmarkDecode(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.Logf("%s, %s, %s kernels, %+v: loaded in %.2f s, peak %.2f GiB", r.Device, r.Driver, r.Kernels, r.Size, r.LoadTime.Seconds(), float64(r.PeakDevice)/(1<<30))
+		printf("%s, %s, %s kernels, %+v: loaded in %.2f s, peak %.2f GiB", r.Device, r.Driver, r.Kernels, r.Size, r.LoadTime.Seconds(), float64(r.PeakDevice)/(1<<30))
 		for n, round := range r.Rounds {
-			b.Logf("round %d: %.3f s, device %.3f s, host %.3f s, %.1f TFLOP/s, %d dispatches, %d submits", n, round.Time.Seconds(),
+			printf("round %d: %.3f s, device %.3f s, host %.3f s, %.1f TFLOP/s, %d dispatches, %d submits", n, round.Time.Seconds(),
 				round.DeviceTime.Seconds(), round.RecordTime.Seconds(), round.TFLOPS, round.Dispatches, round.Submits)
 		}
 		last := r.Rounds[len(r.Rounds)-1]
 		for _, k := range last.Parts {
-			b.Logf("%-24s %6d calls %8.1f ms", k.Label, k.Calls, k.Time.Seconds()*1e3)
+			printf("%-24s %6d calls %8.1f ms", k.Label, k.Calls, k.Time.Seconds()*1e3)
 		}
 		for _, k := range last.Kernels[:min(40, len(last.Kernels))] {
-			b.Logf("    %-40s %6d calls %8.1f ms, %.3f ms each", k.Label, k.Calls, k.Time.Seconds()*1e3, k.Time.Seconds()*1e3/float64(k.Calls))
+			printf("    %-40s %6d calls %8.1f ms, %.3f ms each", k.Label, k.Calls, k.Time.Seconds()*1e3, k.Time.Seconds()*1e3/float64(k.Calls))
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
-	"github.com/vkandinsky/vkandinsky/engine/ops"
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/memory"
@@ -25,14 +24,13 @@ type PlanLimits struct {
 	MaxAllocation   int64 // of one allocation
 	MaxStorageRange int64 // of one binding
 	Half            bool  // kernels multiply in fp16, which takes a little scratch memory
-	// ConvMatrix is ops.ConvMatrix of the device: the autoencoder's weights are packed for it, some of them folded.
-	ConvMatrix engine.MatrixShape
+	Matrices        bool  // cooperative matrices multiply the autoencoder's convolutions, for which some weights are folded
 }
 
-// DeviceLimits are those of a device's kernels; the memory there is remains zero.
+// DeviceLimits are those of a device's kernels; how much memory there is they leave open.
 func DeviceLimits(c engine.Caps) PlanLimits {
-	return PlanLimits{MaxAllocation: c.MaxAllocation, MaxStorageRange: c.MaxStorageRange, Half: c.Tier >= engine.TierFP16,
-		ConvMatrix: ops.ConvMatrix(c)}
+	v := vae.LimitsOf(c, load.Mixed)
+	return PlanLimits{MaxAllocation: v.MaxAllocation, MaxStorageRange: v.MaxStorageRange, Half: v.Half, Matrices: v.Matrices}
 }
 
 // Where says which memory an item lies in.
@@ -220,12 +218,10 @@ func sum(items []load.Item) int64 {
 }
 
 func (p *planner) vaeModel() vae.Model {
-	half, matrix := p.limits.Half, p.limits.ConvMatrix
-	if p.opts.Precision != load.Mixed {
-		half, matrix = false, engine.MatrixShape{}
-	}
+	mixed := p.opts.Precision == load.Mixed
 	return vae.Model{Config: p.nets.vae, Precision: p.opts.Precision, Stored: p.nets.vaeStored,
-		Limits: vae.Limits{MaxAllocation: p.limits.MaxAllocation, MaxStorageRange: p.limits.MaxStorageRange, Half: half, Matrix: matrix}}
+		Limits: vae.Limits{MaxAllocation: p.limits.MaxAllocation, MaxStorageRange: p.limits.MaxStorageRange,
+			Half: p.limits.Half && mixed, Matrices: p.limits.Matrices && mixed}}
 }
 
 func (p *planner) image() error {

@@ -28,8 +28,8 @@ type Entry struct {
 	Shape  []int  // on the device; a convolution's is [out, kt, kh, kw, in]
 	File   []int  // in the checkpoint
 	DType  engine.DType
-	Offset int64          // bytes
-	Layout ops.ConvLayout // of a convolution packed for matrices; its shape on the device is one axis then
+	Offset int64  // bytes
+	Fold   [3]int // the upsampling that is folded into a convolution's weights (ops.FoldConvWeights), zero for none
 }
 
 // Reader gives tensors by their full names.
@@ -44,12 +44,12 @@ type Reader interface {
 // NewGroup lays out the tensors of a spec whose names begin with prefix. Matrices get the type that the precision asks
 // for; vectors (biases, norm gains) are fp32, being small.
 func NewGroup(spec weights.Spec, prefix string, r Reader, p Precision) (Group, error) {
-	return NewPackedGroup(spec, prefix, r, p, func(string, []int) ops.ConvLayout { return ops.ConvLayout{} })
+	return NewFoldedGroup(spec, prefix, r, p, func(string) [3]int { return [3]int{} })
 }
 
-// NewPackedGroup is NewGroup with convolutions packed as layout says, by name and shape in the checkpoint; plain where it
-// returns the zero layout.
-func NewPackedGroup(spec weights.Spec, prefix string, r Reader, p Precision, layout func(name string, shape []int) ops.ConvLayout) (Group, error) {
+// NewFoldedGroup is NewGroup with the upsampling that fold returns folded into a convolution's weights, by its name;
+// zero for none.
+func NewFoldedGroup(spec weights.Spec, prefix string, r Reader, p Precision, fold func(name string) [3]int) (Group, error) {
 	g := Group{Prefix: prefix, index: map[string]int{}}
 	for _, e := range spec {
 		name, ok := strings.CutPrefix(e.Name, prefix)
@@ -67,8 +67,9 @@ func NewPackedGroup(spec weights.Spec, prefix string, r Reader, p Precision, lay
 		entry := Entry{Name: name, Shape: e.Shape, File: e.Shape, DType: dt, Offset: g.Bytes}
 		if len(e.Shape) == 5 {
 			entry.Shape = []int{e.Shape[0], e.Shape[2], e.Shape[3], e.Shape[4], e.Shape[1]}
-			if l := layout(e.Name, e.Shape); !l.IsZero() {
-				entry.Layout, entry.DType, entry.Shape = l, engine.F16, []int{int(l.Elems())}
+			if up := fold(e.Name); up != [3]int{} {
+				entry.Fold, entry.DType = up, engine.F16
+				entry.Shape = ops.FoldedShape(e.Shape[0], e.Shape[1], [3]int(e.Shape[2:]), up)
 			}
 		}
 		g.index[name] = len(g.Entries)
@@ -99,14 +100,14 @@ func (e Entry) read(ctx context.Context, r Reader, name string, dst []byte) erro
 	if len(e.File) != 5 {
 		return r.Read(ctx, name, e.File, e.DType, dst)
 	}
-	if !e.Layout.IsZero() {
+	if e.Fold != [3]int{} {
 		raw := make([]byte, 4*elements(e.File))
 		if err := r.Read(ctx, name, e.File, engine.F32, raw); err != nil {
 			return err
 		}
 		values := make([]float32, len(raw)/4)
 		numeric.F32sFromBytes(values, raw)
-		e.Layout.Pack(dst, values)
+		ops.FoldConvWeights(dst, values, e.File[0], e.File[1], [3]int(e.File[2:]), e.Fold)
 		return nil
 	}
 	raw := make([]byte, len(dst))

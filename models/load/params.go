@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/vkandinsky/vkandinsky/engine"
-	"github.com/vkandinsky/vkandinsky/engine/ops"
 	"github.com/vkandinsky/vkandinsky/engine/vk"
 	"github.com/vkandinsky/vkandinsky/memory"
 )
@@ -37,11 +36,6 @@ func (p Params) Maybe(name string) (engine.Tensor, bool) {
 	}
 	e := p.group.Entries[k]
 	return engine.Tensor{Mem: p.mem, Offset: e.Offset, DType: e.DType, Shape: e.Shape}, true
-}
-
-// Layout returns how a convolution's weights are packed, the zero layout for plain ones.
-func (p Params) Layout(name string) ops.ConvLayout {
-	return p.group.Entries[p.group.index[name]].Layout
 }
 
 // Mem returns the memory that holds the group.

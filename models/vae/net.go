@@ -86,20 +86,12 @@ func (n *net) convolve(k kernel) {
 	if n.planning() {
 		return
 	}
-	ops.Conv3DFrame(n.stream, ops.Conv3DFrameArgs{X: k.taps, W: n.params.Get(k.name + ".weight"), Layout: n.params.Layout(k.name + ".weight"), Bias: n.params.Get(k.name + ".bias"),
+	ops.Conv3DFrame(n.stream, ops.Conv3DFrameArgs{X: k.taps, W: n.params.Get(k.name + ".weight"), Bias: n.params.Get(k.name + ".bias"),
 		Y: k.y, Residual: k.residual, Stride: [2]int{k.stride, k.stride}, Upsample: [2]int{k.upsample, k.upsample}, Half: n.half})
 }
 
 // outChannels is the number of output channels of a convolution.
 func (n *net) outChannels(conv string) int { return n.params.Get(conv + ".bias").Dim(0) }
-
-// pointwise tells whether a convolution has one tap.
-func (n *net) pointwise(conv string) bool {
-	if l := n.params.Layout(conv + ".weight"); !l.IsZero() {
-		return l.Kernel == [3]int{1, 1, 1}
-	}
-	return n.params.Get(conv+".weight").Dim(1) == 1
-}
 
 // causal returns the frames that the taps of a 3×3×3 convolution of output frame t read, when source tells where an input
 // frame is held: this one and the two before, the first frame standing for those before the beginning.
@@ -123,7 +115,7 @@ func (n *net) exact(name string, to *pool) layer {
 // convolved convolves a clip; 1×1×1 kernels have one tap and no past.
 func (n *net) convolved(x clip, name string, to *pool, dt engine.DType) clip {
 	y := empty(len(x.frames), x.h, x.w)
-	long := !n.pointwise(name)
+	long := n.params.Get(name+".weight").Dim(1) == 3
 	for t := range y.frames {
 		y.frames[t] = to.take(dt, x.h, x.w, n.outChannels(name))
 		k := kernel{name: name, y: y.frames[t].Tensor, taps: [3]engine.Tensor{x.frames[t].Tensor}}

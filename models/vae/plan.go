@@ -17,28 +17,30 @@ type Limits struct {
 	MaxAllocation   int64 // bytes of one allocation
 	MaxStorageRange int64 // bytes of one binding
 	Half            bool  // products are computed in fp16, which takes a little scratch memory
-	// Matrix is the product of cooperative matrices that convolutions are packed for, none where they are computed
-	// otherwise.
-	Matrix engine.MatrixShape
+	// Matrices tells that cooperative matrices multiply convolutions, for which upsampling is folded into weights, and
+	// the attention.
+	Matrices bool
 }
 
 // LimitsOf returns a device's limits at a precision.
 func LimitsOf(c engine.Caps, p load.Precision) Limits {
 	l := Limits{MaxAllocation: c.MaxAllocation, MaxStorageRange: c.MaxStorageRange, Half: c.Tier >= engine.TierFP16 && p == load.Mixed}
-	if l.Half {
-		l.Matrix = ops.ConvMatrix(c)
-	}
+	l.Matrices = l.Half && ops.ConvByMatrices(c, matrixChannels)
 	return l
 }
 
-// layout is how a convolution's weights are packed, given its name and PyTorch's shape.
-func (l Limits) layout(name string, shape []int) ops.ConvLayout {
-	upsample := [3]int{1, 1, 1}
-	var block int
-	if n, _ := fmt.Sscanf(name, "decoder.up_blocks.%d.upsamplers", &block); n == 1 && strings.Contains(name, ".upsamplers.") {
-		upsample = [3]int{timeFactor(block), 2, 2}
+// matrixChannels divides the channels of what matrices multiply: those of all layers but the first and the last.
+const matrixChannels = 16
+
+// fold returns the upsampling to fold into the weights of a convolution; zero for none.
+func (l Limits) fold(c weights.VAEConfig, name string) [3]int {
+	for b := range c.BlockOutChannels {
+		channels := c.BlockOutChannels[len(c.BlockOutChannels)-1-b]
+		if l.Matrices && channels%matrixChannels == 0 && strings.HasPrefix(name, fmt.Sprintf("decoder.up_blocks.%d.upsamplers.", b)) {
+			return [3]int{timeFactor(b), 2, 2}
+		}
 	}
-	return ops.MatrixConvLayout(l.Matrix, shape[0], shape[1], [3]int(shape[2:]), upsample)
+	return [3]int{}
 }
 
 // Model is what decides how much memory an autoencoder needs.
@@ -153,7 +155,7 @@ func (t Tiling) area() int { return t.Height * t.Width }
 // plan runs a job without a stream and returns its pools, which have sizes then.
 func plan(j job, params load.Params, c weights.VAEConfig, p load.Precision, l Limits) (*net, error) {
 	n := &net{pool: newPool(l.MaxAllocation), kept: newPool(l.MaxAllocation), params: params, act: activation(p), groups: c.NormNumGroups,
-		half: l.Half, matrices: l.Matrix != (engine.MatrixShape{}), maxBinding: l.MaxStorageRange}
+		half: l.Half, matrices: l.Matrices, maxBinding: l.MaxStorageRange}
 	return n, j.start(context.Background(), n, c)
 }
 

@@ -67,7 +67,7 @@ func (p part) group(c weights.VAEConfig, r load.Reader, precision load.Precision
 	mine := func(name string) bool {
 		return strings.HasPrefix(name, string(p)+".") || strings.HasPrefix(name, quant)
 	}
-	return load.NewPackedGroup(weights.VAESpec(c).Filter(mine), "", r, precision, l.layout)
+	return load.NewFoldedGroup(weights.VAESpec(c).Filter(mine), "", r, precision, func(name string) [3]int { return l.fold(c, name) })
 }
 
 // Config returns the network's configuration.
