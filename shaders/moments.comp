@@ -4,8 +4,8 @@
 //
 // x [rows, C] is a sequence of segments of segment_rows rows, each cut into chunks of CHUNK rows (the last may be
 // shorter). One workgroup takes one chunk and 128 / LANES groups of group_dim neighbouring channels; a lane takes every
-// LANES-th row of the chunk for one group. Within a lane the update is Welford's on values shifted by the first one seen;
-// lanes are merged by a tree. So a chunk's moments do not depend on which dispatch computes them.
+// LANES-th row of the chunk for one group. Within a lane values are shifted by the first ones seen, and one at a time the
+// update is Welford's; lanes are merged by a tree. So a chunk's moments do not depend on which dispatch computes them.
 //
 // A dispatch covers `chunks` chunks from chunk number first_chunk on; x is bound from the first row of that chunk on, moments from
 // its first entry on. VEC takes four channels at a time: group_dim and the base are multiples of 4.
@@ -59,23 +59,38 @@ vec3 lane_scalar(uint at, uint stride, uint rows) {
 	return vec3(n, mean + shift, squares);
 }
 
+// lane_vec adds up differences from the mean of the lane's first four values and their squares, four rows at a time so
+// that loads do not wait for each other. Of at most a few hundred values near each other little cancels.
 vec3 lane_vec(uint at, uint stride, uint rows) {
-	float shift = x_load(at);
-	float n = 0.0;
-	vec4 mean = vec4(0.0), squares = vec4(0.0);
-	for (uint r = 0; r < rows; r++, at += stride) {
+	float shift = dot(x_load4(at), vec4(0.25));
+	vec4 sum = vec4(0.0), squares = vec4(0.0);
+	uint r = 0;
+	for (; r + 4 <= rows; r += 4, at += 4 * stride) {
 		for (uint i = 0; i < pc.group_dim; i += 4) {
-			vec4 v = x_load4(at + i) - shift;
-			n += 1.0;
-			vec4 d = v - mean;
-			mean += d * (1.0 / n);
-			squares += d * (v - mean);
+			vec4 v[4];
+			for (uint k = 0; k < 4; k++) v[k] = x_load4(at + k * stride + i);
+			for (uint k = 0; k < 4; k++) {
+				v[k] -= shift;
+				sum += v[k];
+				squares += v[k] * v[k];
+			}
 		}
 	}
-	vec3 low = moments_join(vec3(n, mean.x, squares.x), vec3(n, mean.y, squares.y));
-	vec3 high = moments_join(vec3(n, mean.z, squares.z), vec3(n, mean.w, squares.w));
-	vec3 all = moments_join(low, high);
-	return vec3(all.x, all.y + shift, all.z);
+	for (; r < rows; r++, at += stride) {
+		for (uint i = 0; i < pc.group_dim; i += 4) {
+			vec4 v = x_load4(at + i) - shift;
+			sum += v;
+			squares += v * v;
+		}
+	}
+	float n = float(rows * pc.group_dim);
+	float mean = ((sum.x + sum.y) + (sum.z + sum.w)) / n;
+	// What is left of the squares of each of the four places after their own mean, then of the places' means.
+	vec4 place = sum * (4.0 / n);
+	vec4 rest = squares - sum * place;
+	vec4 apart = place - mean;
+	float left = (rest.x + rest.y) + (rest.z + rest.w);
+	return vec3(n, mean + shift, (left < 0.0 ? 0.0 : left) + dot(apart, apart) * (n * 0.25)); // NaN stays
 }
 
 void main() {
