@@ -5,8 +5,8 @@
 // that has several ways (tiles) is offered to it with its real operands at its real shape before it is recorded; it
 // records it in each way, times it on the device's clock, and puts the fastest in force.
 //
-// What the package refuses to do: choose a way for a gain within the measurement's noise, and change what is computed. Ways
-// of linear layers give the same bits; those of attention may round differently, within what the kernel promises.
+// What the package refuses to do: choose a way for a gain within the measurement's noise, and change what is computed.
+// Linear layers have several ways, which give the same bits; all else has one.
 package tune
 
 import (

@@ -172,18 +172,24 @@ func TestSmallOperationsAreNotMeasuredQuickly(t *testing.T) {
 }
 
 func TestAFailureEndsTheRunAndLeavesTheTuning(t *testing.T) {
-	dir := t.TempDir()
 	o := tiny(t)
+	faulty := func(f *engine.Faults) *engine.Device {
+		t.Helper()
+		d, err := engine.Open(t.Context(), engine.Options{CacheDir: t.TempDir(), Timings: true, Faults: f})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
 	clean := &engine.Faults{}
-	d := enginetest.OpenWith(t, engine.Options{CacheDir: dir, Timings: true, Faults: clean})
+	d := faulty(clean)
 	if _, err := Run(t.Context(), d, o); err != nil {
 		t.Fatal(err)
 	}
-	faults := &engine.Faults{SubmitAt: clean.Submits() / 2}
-	lost, err := engine.Open(t.Context(), engine.Options{CacheDir: t.TempDir(), Timings: true, Faults: faults})
-	if err != nil {
+	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
+	lost := faulty(&engine.Faults{SubmitAt: clean.Submits() / 2})
 	if _, err := Run(t.Context(), lost, o); err == nil || !strings.Contains(err.Error(), "device lost") {
 		t.Errorf("error %v", err)
 	}
