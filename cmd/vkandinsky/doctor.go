@@ -33,7 +33,7 @@ func doctorCommand() *command {
 		about: "Examines a device and its driver: every tier of kernels against float64 on the CPU, with error and speed; copies up, down\n" +
 			"and beside computing; queues, heaps, resizable BAR, pinned memory; the longest dispatch against the watchdog; and what\n" +
 			"other programs inject. Each examination runs in a process of its own, so that a driver that crashes ends only that.\n" +
-			"Exit status 1 when one failed. It takes about a minute.",
+			"Exit status 1 when one failed.",
 		examples: []string{
 			"vkandinsky doctor",
 			"vkandinsky doctor --quick --json",
@@ -114,7 +114,7 @@ func (o *doctorOptions) examine(ctx context.Context, c *console, options doctor.
 	return doctor.Examine(ctx, options)
 }
 
-// checkHTML finds out before a minute of work whether the report can be written.
+// checkHTML finds out before the work whether the report can be written.
 func (o *doctorOptions) checkHTML() error {
 	if o.html == "" {
 		return nil
