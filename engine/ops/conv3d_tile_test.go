@@ -48,14 +48,13 @@ func TestConv3DByMatricesGivesTheSameBitsInEveryTile(t *testing.T) {
 
 // convBench is a convolution of the published decoder, some frames of it.
 type convBench struct {
-	name      string
-	h, w      int // of the input
-	in, out   int
-	kernel    int
-	up        [3]int
-	residual  bool
-	inType    engine.DType
-	reference bool // compare with the kernel without matrices
+	name     string
+	h, w     int // of the input
+	in, out  int
+	kernel   int
+	up       [3]int
+	residual bool
+	inType   engine.DType
 }
 
 var convBenches = []convBench{
