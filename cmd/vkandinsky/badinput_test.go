@@ -64,7 +64,6 @@ func TestMistakesAreOneLineAndStatus2(t *testing.T) {
 		{"unknown precision", with(t2v, "--precision", "f16"), "--precision"},
 		{"unknown log level", with(t2v, "--log-level", "shout"), "shout"},
 		{"quiet and verbose", with(t2v, "--quiet", "--verbose"), "--quiet"},
-		{"too many text blocks", with(t2v, "--text-blocks-in-memory", "9"), "--text-blocks-in-memory 9"},
 		{"negative text encoder layers", with(t2v, "--qwen-layers-in-memory", "-1"), "--qwen-layers-in-memory -1"},
 		{"MagCache without ratios", []string{"--config", "config_5s_i2v_pro_20b", "--prompt", "x", "--image", filepath.Join("testdata", "first.png"), "--magcache", "-o", filepath.Join(dir, "x.mp4")}, "mag_ratios"},
 

@@ -59,12 +59,11 @@ func (r *requestFlags) register(f *pflag.FlagSet) {
 
 // holdFlags say how networks are held besides the visual blocks.
 type holdFlags struct {
-	offload                bool
-	textBlocks, qwenLayers int
+	offload    bool
+	qwenLayers int
 }
 
 func (h *holdFlags) register(f *pflag.FlagSet) {
-	f.IntVar(&h.textBlocks, "text-blocks-in-memory", 0, "`BLOCKS` of the transformer's text part on the device at a time (default all)")
 	f.IntVar(&h.qwenLayers, "qwen-layers-in-memory", 0, "`LAYERS` of the text encoder on the device at a time (default as many as fit)")
 	f.BoolVar(&h.offload, "offload", false, "take each network from the device as soon as its stage is over")
 }
@@ -244,7 +243,7 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 // options is how the pipeline holds its networks.
 func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Logger) (kandinsky5.Options, error) {
 	k := kandinsky5.Options{
-		StreamSlots: o.swap.stream, SwapPolicy: o.swap.policy(), HostTier: o.swap.tier(), TextBlocksInMemory: o.hold.textBlocks,
+		StreamSlots: o.swap.stream, SwapPolicy: o.swap.policy(), HostTier: o.swap.tier(),
 		QwenLayersInMemory: o.hold.qwenLayers, Offload: o.hold.offload, HostMemory: int64(o.device.ram), Log: log,
 	}
 	var err error
@@ -253,9 +252,6 @@ func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Lo
 	}
 	if k.BlocksInMemory, err = o.swap.blocks(f, config); err != nil {
 		return k, err
-	}
-	if n := config.Model.DiT.NumTextBlocks; k.TextBlocksInMemory < 0 || k.TextBlocksInMemory > n {
-		return k, badInput(fmt.Errorf("--text-blocks-in-memory %d: the model has %d text blocks, use 1 to %d", k.TextBlocksInMemory, n, n))
 	}
 	if k.QwenLayersInMemory < 0 {
 		return k, badInput(fmt.Errorf("--qwen-layers-in-memory %d: use 1 or more", k.QwenLayersInMemory))

@@ -100,6 +100,15 @@ func (o Options) progress(done int) {
 	}
 }
 
+// times are those of the passes.
+func (o Options) times() []float32 {
+	out := make([]float32, o.Passes)
+	for n := range out {
+		out[n] = 1000 * (1 - float32(n)/float32(o.Passes))
+	}
+	return out
+}
+
 func (o Options) branches() int {
 	if o.Guided {
 		return 2
@@ -150,13 +159,13 @@ func (r *measured) passes(ctx context.Context, d *engine.Device, m *dit.Model, o
 		return err
 	}
 	size := dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth, RopeScale: kandinsky5.RopeScale(o.Config)}
-	pass, err := m.NewPass(ctx, size, prompts)
+	pass, err := m.NewPass(ctx, dit.PassOptions{Size: size, Prompts: prompts, Times: o.times()})
 	if err != nil {
 		return err
 	}
 	d.Compute().TakeSpans()
 	for n := range o.Passes {
-		if err := r.pass(ctx, d, pass, dit.Input{Latents: latents, MaskFrames: 1, Time: 1000 * (1 - float32(n)/float32(o.Passes))}); err != nil {
+		if err := r.pass(ctx, d, pass, dit.Input{Latents: latents, MaskFrames: 1, Time: o.times()[n]}); err != nil {
 			return errors.Join(fmt.Errorf("pass %d of %d: %w", n+1, o.Passes, err), pass.Close())
 		}
 		o.progress(n + 1)

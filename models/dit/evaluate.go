@@ -15,7 +15,7 @@ type Input struct {
 	// otherwise C is in_visual_dim, and a model with visual conditioning gets zeros and the mask appended.
 	Latents    engine.Tensor
 	MaskFrames int     // frames from the first on whose mask is 1: 1 for image-to-video, 0 for text-to-video
-	Time       float32 // 1000 at pure noise, 0 at the end
+	Time       float32 // one of those that the pass was made for
 }
 
 // Skip says what a branch does instead of, or besides, running the visual blocks; see package kandinsky5's MagCache.
@@ -26,18 +26,12 @@ type Skip struct {
 
 // Evaluate records the velocities of all branches for one input and returns them, F32 [T, H, W, C_out] each, valid until
 // the next call. skip is nil or has an entry per branch. All visual blocks are brought to the device once, or not at
-// all when every branch skips them. The work is submitted, not waited for.
+// all when every branch skips them. The work is submitted, not waited for. A time that was not among the pass's panics.
 func (p *Pass) Evaluate(ctx context.Context, in Input, skip []Skip) ([]engine.Tensor, error) {
 	m := p.model
 	s := m.device.Compute()
 	if skip == nil {
 		skip = make([]Skip, len(p.branches))
-	}
-	if err := p.conditioning(ctx, in.Time); err != nil {
-		return nil, err
-	}
-	if err := p.textBlocks(ctx); err != nil {
-		return nil, err
 	}
 	run := false
 	for k, b := range p.branches {
@@ -46,13 +40,16 @@ func (p *Pass) Evaluate(ctx context.Context, in Input, skip []Skip) ([]engine.Te
 		}
 		if skip[k].Use.IsZero() {
 			run = true
+			if err := m.device.Upload(ctx, b.ctx, b.condition(in.Time).text); err != nil {
+				return nil, err
+			}
 			if !skip[k].Save.IsZero() {
 				b.v.each(func(v engine.Tensor, from, to int) { ops.Affine(s, skip[k].Save.Rows(from, to), v, -1, 0) })
 			}
 		}
 	}
 	if run {
-		if err := p.visualBlocks(ctx, skip); err != nil {
+		if err := p.visualBlocks(ctx, in.Time, skip); err != nil {
 			return nil, err
 		}
 	}
@@ -67,7 +64,7 @@ func (p *Pass) Evaluate(ctx context.Context, in Input, skip []Skip) ([]engine.Te
 				ops.Add(s, save, v, save)
 			})
 		}
-		p.output(s, b)
+		p.output(s, b, b.condition(in.Time).act)
 		if err := p.trace(k, "velocity", b.out); err != nil {
 			return nil, err
 		}
@@ -77,26 +74,13 @@ func (p *Pass) Evaluate(ctx context.Context, in Input, skip []Skip) ([]engine.Te
 	return out, err
 }
 
-// conditioning computes c = W_out·SiLU(W_in·e + b) + b + pooled, and SiLU(c), in fp32.
-func (p *Pass) conditioning(ctx context.Context, time float32) error {
-	m, w := p.model, &p.work
-	s := m.device.Compute()
-	if err := m.device.UploadF32(ctx, w.timeIn, ops.TimeEmbedding(time, m.Config.ModelDim)); err != nil {
-		return err
+// condition returns what the branch is told at a time.
+func (b *branch) condition(time float32) condition {
+	c, ok := b.at[time]
+	if !ok {
+		panic(fmt.Sprintf("dit: the pass was not made for time %g", time))
 	}
-	outer := params{m.outer}
-	weight, bias := outer.linear("time_embeddings.in_layer")
-	ops.Matmul(s, ops.MatmulArgs{X: w.timeIn, W: weight, Bias: bias, Y: w.timeMid, Activation: ops.SiLU})
-	weight, bias = outer.linear("time_embeddings.out_layer")
-	ops.Matmul(s, ops.MatmulArgs{X: w.timeMid, W: weight, Bias: bias, Y: w.time})
-	for k, b := range p.branches {
-		if err := p.trace(k, "time_embed", w.time); err != nil {
-			return err
-		}
-		ops.Add(s, b.cond, w.time.Reshape(m.Config.TimeDim), b.pooled)
-		ops.Activate(s, b.act, b.cond, ops.SiLU)
-	}
-	return s.Err()
+	return c
 }
 
 // embed computes v_0 from the latents.
@@ -118,30 +102,7 @@ func (p *Pass) embed(s *engine.Stream, k int, b *branch, in Input) error {
 	return p.traceStream(k, "visual_embed", b.v)
 }
 
-func (p *Pass) textBlocks(ctx context.Context) error {
-	s := p.model.device.Compute()
-	for _, b := range p.branches {
-		s.Copy(b.y, b.text)
-	}
-	err := p.model.text.each(ctx, s, func(i int, weights load.Params) error {
-		for k, b := range p.branches {
-			p.textBlock(s, params{weights}, b)
-			if err := p.trace(k, fmt.Sprintf("text_block.%d", i), b.y); err != nil {
-				return err
-			}
-		}
-		return s.Err()
-	})
-	if err != nil {
-		return err
-	}
-	for _, b := range p.branches {
-		ops.Cast(s, b.ctx, b.y)
-	}
-	return s.Err()
-}
-
-func (p *Pass) visualBlocks(ctx context.Context, skip []Skip) error {
+func (p *Pass) visualBlocks(ctx context.Context, time float32, skip []Skip) error {
 	s := p.model.device.Compute()
 	return p.model.visual.each(ctx, s, func(i int, weights load.Params) error {
 		s.Mark(fmt.Sprintf("block %d begin", i))
@@ -149,7 +110,7 @@ func (p *Pass) visualBlocks(ctx context.Context, skip []Skip) error {
 			if !skip[k].Use.IsZero() {
 				continue
 			}
-			if err := p.visualBlock(s, params{weights}, k, i, b); err != nil {
+			if err := p.visualBlock(s, params{weights}, k, i, b, b.condition(time).act); err != nil {
 				return err
 			}
 			if err := p.traceStream(k, fmt.Sprintf("visual_block.%d", i), b.v); err != nil {
@@ -162,13 +123,13 @@ func (p *Pass) visualBlocks(ctx context.Context, skip []Skip) error {
 }
 
 // output computes the velocity from the visual stream.
-func (p *Pass) output(s *engine.Stream, b *branch) {
+func (p *Pass) output(s *engine.Stream, b *branch, act engine.Tensor) {
 	m, w, d := p.model, &p.work, p.model.Config.ModelDim
-	outer := params{m.outer}
-	weight, bias := outer.linear("out_layer.modulation.out_layer")
-	ops.Matmul(s, ops.MatmulArgs{X: b.act.Reshape(1, m.Config.TimeDim), W: weight, Bias: bias, Y: w.mod.View(0, 1, 2*d)})
-	h := p.norm(s, b.v, modulated{shift: w.mod.View(0, d), scale: w.mod.View(int64(d), d)})
-	weight, bias = outer.linear("out_layer.out_layer")
+	l := layers{s, m, &w.blockWork, params{m.outer}}
+	weight, bias := l.weights.linear("out_layer.modulation.out_layer")
+	ops.Matmul(s, ops.MatmulArgs{X: act.Reshape(1, m.Config.TimeDim), W: weight, Bias: bias, Y: w.mod.View(0, 1, 2*d)})
+	h := l.norm(b.v, modulated{shift: w.mod.View(0, d), scale: w.mod.View(int64(d), d)})
+	weight, bias = l.weights.linear("out_layer.out_layer")
 	ops.Matmul(s, ops.MatmulArgs{X: h, W: weight, Bias: bias, Y: w.rows, Half: m.half})
 	ops.Unpatchify(s, b.out, w.rows, m.Config.Nabla != nil)
 }

@@ -29,8 +29,6 @@ type Options struct {
 	Precision load.Precision
 	// Visual says how visual blocks are swapped: Slots blocks in memory (0: all).
 	Visual SwapOptions
-	// Text says the same of text blocks.
-	Text SwapOptions
 }
 
 // SwapOptions say how a list of blocks is held; the zero value keeps all on the device.
@@ -50,7 +48,8 @@ type Model struct {
 	act    engine.DType
 	half   bool
 	outer  load.Params
-	text   *stack
+	reader load.Reader  // of the text blocks, whenever a pass is made
+	text   *load.Blocks // nil: there are none
 	visual *stack
 	copies []engine.Span // of the visual blocks, once closed
 }
@@ -61,8 +60,8 @@ type stack struct {
 	swap   *swap.Swapper
 }
 
-// New reads the weights and brings to the device what the options keep there. Errors name the tensor, or are a
-// *memory.BudgetError; nothing stays allocated after one.
+// New reads the weights and brings to the device what the options keep there, but for the text blocks, which NewPass reads.
+// The reader must outlive the model. Errors name the tensor, or are a *memory.BudgetError; nothing stays allocated after one.
 func New(ctx context.Context, d *engine.Device, r load.Reader, config Config, opts Options) (*Model, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -86,11 +85,7 @@ func (m *Model) load(ctx context.Context, r load.Reader, opts Options) error {
 	if m.outer, err = load.Resident(ctx, m.device, r, l.outer, "transformer outside the blocks"); err != nil {
 		return err
 	}
-	if l.text != nil {
-		if m.text, err = m.newStack(ctx, l.text, opts.Text, "text blocks"); err != nil {
-			return err
-		}
-	}
+	m.reader, m.text = r, l.text
 	m.visual, err = m.newStack(ctx, l.visual, opts.Visual, "visual blocks")
 	return err
 }
@@ -153,9 +148,6 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 
 // each brings block after block to the device and lets record add its work to the compute stream.
 func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i int, p load.Params) error) error {
-	if s == nil {
-		return nil
-	}
 	for i := range s.blocks.Blocks() {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -196,32 +188,25 @@ func (m *Model) TakeCopies() []engine.Span {
 // Err returns an error that came after work was recorded: a block that could not be read. Ask when the work is finished
 // and before its results are used.
 func (m *Model) Err() error {
-	var errs []error
-	for _, s := range []*stack{m.text, m.visual} {
-		if s != nil {
-			errs = append(errs, s.swap.Err())
-		}
+	if m.visual == nil {
+		return nil
 	}
-	return oneline.Join(errs...)
+	return m.visual.swap.Err()
 }
 
 // Close frees the weights. It returns an error of the loader that came too late for Evaluate.
 func (m *Model) Close() error {
-	var errs []error
-	for _, s := range []*stack{m.visual, m.text} {
-		if s != nil {
-			errs = append(errs, s.swap.Close())
-		}
-	}
+	var err error
 	if m.visual != nil {
+		err = m.visual.swap.Close()
 		m.copies = append(m.copies, m.visual.swap.TakeSpans()...)
+		m.visual = nil
 	}
-	m.visual, m.text = nil, nil
 	if !m.outer.Mem().IsZero() {
 		m.outer.Free(m.device)
 		m.outer = load.Params{}
 	}
-	return oneline.Join(errs...)
+	return err
 }
 
 // ResidualType is the storage type of what MagCache keeps of a pass: fp32 where everything is, else bf16 as in the

@@ -34,7 +34,7 @@ func (p *Pass) attendSparse(s *engine.Stream, branch, block int, q, k, v engine.
 	nabla, half := p.model.Config.Nabla, p.model.half
 	out := p.work.h.Rows(0, q.Dim(1))
 	args := ops.NablaAttentionArgs{Q: q, K: k, V: v, Out: out, Grid: grid, P: nabla.P, Window: nabla.Window, Half: half, Scratch: p.work.nabla}
-	if p.Trace == nil {
+	if p.tracer == nil {
 		ops.NablaAttention(s, args)
 		return out, s.Err()
 	}

@@ -36,42 +36,55 @@ func (s Size) Grid() [3]int { return [3]int{s.Frames, s.Height / 2, s.Width / 2}
 // Tokens returns the number of visual tokens.
 func (s Size) Tokens() int { g := s.Grid(); return g[0] * g[1] * g[2] }
 
-// Pass is a model made ready for one size and a few prompts.
+// PassOptions say what a pass is made for.
+type PassOptions struct {
+	Size    Size
+	Prompts []Prompt  // one per branch
+	Times   []float32 // all that Evaluate will be asked for: 1000 at pure noise, 0 at the end
+	// Trace, when set, is called with intermediate tensors as soon as they are recorded, named as in the golden cases
+	// with the branch: for checks against a reference.
+	Trace func(branch int, name string, t engine.Tensor) error
+}
+
+// Pass is a model made ready for one size, a few prompts, and the times of all steps.
 type Pass struct {
 	model    *Model
 	size     Size
 	arena    *engine.Arena
 	branches []*branch
 	work     workspace
-	// Trace, when set, is called with intermediate tensors as soon as they are recorded, named as in the golden cases
-	// with the branch: for checks against a reference.
-	Trace func(branch int, name string, t engine.Tensor) error
+	tracer   func(branch int, name string, t engine.Tensor) error
 }
 
 // branch is one prompt's state.
 type branch struct {
-	text   engine.Tensor // y_0, F32 [L, D]: the embedded prompt
-	mask   engine.Tensor
-	pooled engine.Tensor // F32 [Td]
-	cond   engine.Tensor // c, F32 [Td]
-	act    engine.Tensor // SiLU(c)
-	y      engine.Tensor // text stream, F32 [L, D]
-	ctx    engine.Tensor // text stream as operand, [L, D]
-	v      stream        // visual stream, F32 [N, D]
-	out    engine.Tensor // velocity, F32 [T, H, W, C]
+	mask engine.Tensor
+	ctx  engine.Tensor         // text stream as operand, [L, D]
+	at   map[float32]condition // by time
+	v    stream                // visual stream, F32 [N, D]
+	out  engine.Tensor         // velocity, F32 [T, H, W, C]
 }
 
-// NewPass embeds the prompts and allocates activations. Errors are a *memory.BudgetError, or say which size does not
-// fit the model.
-func (m *Model) NewPass(ctx context.Context, size Size, prompts []Prompt) (*Pass, error) {
-	if err := m.checkSize(size); err != nil {
+// NewPass takes the prompts through the text blocks, at all times, and allocates activations. Errors are a
+// *memory.BudgetError, name a tensor of a text block that cannot be read, or say which size does not fit the model.
+func (m *Model) NewPass(ctx context.Context, o PassOptions) (*Pass, error) {
+	if err := m.check(o); err != nil {
 		return nil, err
 	}
-	p := &Pass{model: m, size: size, arena: m.device.NewArena("denoise")}
-	if err := p.init(ctx, prompts); err != nil {
+	p := &Pass{model: m, size: o.Size, tracer: o.Trace, arena: m.device.NewArena("denoise")}
+	if err := p.init(ctx, o); err != nil {
 		return nil, oneline.Join(err, p.Close())
 	}
 	return p, nil
+}
+
+func (m *Model) check(o PassOptions) error {
+	for k, prompt := range o.Prompts {
+		if prompt.Text.Dim(-1) != m.Config.InTextDim || len(prompt.Pooled) != m.Config.InTextDim2 {
+			return fmt.Errorf("prompt %d: text of width %d and pooled of %d, the model wants %d and %d", k, prompt.Text.Dim(-1), len(prompt.Pooled), m.Config.InTextDim, m.Config.InTextDim2)
+		}
+	}
+	return m.checkSize(o.Size)
 }
 
 func (m *Model) checkSize(s Size) error {
@@ -88,41 +101,60 @@ func (m *Model) checkSize(s Size) error {
 	return nil
 }
 
-func (p *Pass) init(ctx context.Context, prompts []Prompt) error {
+// init does what comes before the first step. The tensors of the text blocks are given back before those of the visual
+// blocks are allocated.
+func (p *Pass) init(ctx context.Context, o PassOptions) error {
 	m := p.model
-	longest := 0
-	for k, prompt := range prompts {
-		if prompt.Text.Dim(-1) != m.Config.InTextDim || len(prompt.Pooled) != m.Config.InTextDim2 {
-			return fmt.Errorf("prompt %d: text of width %d and pooled of %d, the model wants %d and %d", k, prompt.Text.Dim(-1), len(prompt.Pooled), m.Config.InTextDim, m.Config.InTextDim2)
-		}
+	times, longest := distinct(o.Times), 0
+	for _, prompt := range o.Prompts {
 		longest = max(longest, rows(prompt.Text))
-	}
-	p.work.alloc(p.arena, m, p.size, longest)
-	if err := p.arena.Err(); err != nil {
-		return err
-	}
-	if err := p.tables(ctx, longest); err != nil {
-		return err
-	}
-	for _, prompt := range prompts {
-		b, err := p.newBranch(ctx, prompt)
+		b, err := p.newBranch(prompt, times)
 		if err != nil {
 			return err
 		}
 		p.branches = append(p.branches, b)
 	}
+	if err := p.conditions(ctx, o.Prompts, times); err != nil {
+		return err
+	}
+	if err := m.device.Compute().Finish(ctx); err != nil {
+		return err
+	}
+	p.work.alloc(p.arena, m, p.size, longest)
+	for _, b := range p.branches {
+		t := allocAll(p.arena, m.Config.visualBuffers(p.size, m.device.Caps().MaxAllocation))
+		b.v, b.out = t.stream(), t["velocity"]
+	}
 	if err := p.arena.Err(); err != nil {
+		return err
+	}
+	if err := p.rotations(ctx); err != nil {
 		return err
 	}
 	return m.device.Compute().Finish(ctx)
 }
 
-// tables uploads the rotations of text and visual tokens, the latter in the order of the tokens.
-func (p *Pass) tables(ctx context.Context, textRows int) error {
+// newBranch allocates what a branch has from the start.
+func (p *Pass) newBranch(prompt Prompt, times []float32) (*branch, error) {
 	m := p.model
-	if err := m.device.UploadF32(ctx, p.work.textRope, ops.TextRopeTable(textRows, m.Config.HeadDim()).CosSin); err != nil {
-		return err
+	t := allocAll(p.arena, m.Config.branchBuffers(m.act, rows(prompt.Text), !prompt.Mask.IsZero()))
+	b := &branch{mask: t["text mask"], ctx: t["text context"], at: map[float32]condition{}}
+	for _, time := range times {
+		b.at[time] = condition{act: m.Config.actBuffer().Alloc(p.arena)}
 	}
+	if err := p.arena.Err(); err != nil {
+		return nil, err
+	}
+	s := m.device.Compute()
+	if !prompt.Mask.IsZero() {
+		s.Copy(b.mask, prompt.Mask.Reshape(rows(prompt.Text)))
+	}
+	return b, s.Err()
+}
+
+// rotations uploads the rotations of visual tokens in the order of the tokens.
+func (p *Pass) rotations(ctx context.Context) error {
+	m := p.model
 	table := ops.VisualRopeTable(p.size.Grid(), m.Config.AxesDims, p.size.RopeScale)
 	if m.Config.Nabla != nil {
 		table = reorder(table, ops.FractalOrder(p.size.Grid()))
@@ -139,44 +171,6 @@ func reorder(t ops.RopeTable, order []int) ops.RopeTable {
 	return out
 }
 
-// newBranch embeds a prompt: y_0 = LN(W·q + b), and the pooled part of the conditioning, LN(W·p + b). Both are the same
-// at every time.
-func (p *Pass) newBranch(ctx context.Context, prompt Prompt) (*branch, error) {
-	m, c := p.model, p.model.Config
-	s, a := m.device.Compute(), p.arena
-	l, td := rows(prompt.Text), c.TimeDim
-	t := allocAll(a, c.branchBuffers(m.act, p.size, l, !prompt.Mask.IsZero(), m.device.Caps().MaxAllocation))
-	if err := a.Err(); err != nil {
-		return nil, err
-	}
-	b := &branch{text: t["embedded prompt"], mask: t["text mask"], pooled: t["pooled prompt"], cond: t["conditioning"],
-		act: t["activated conditioning"], y: t["text stream"], ctx: t["text context"], v: t.stream(), out: t["velocity"]}
-	if !prompt.Mask.IsZero() {
-		s.Copy(b.mask, prompt.Mask.Reshape(l))
-	}
-	operand, err := m.device.Alloc("prompt", m.act, l, c.InTextDim)
-	if err != nil {
-		return nil, err
-	}
-	defer m.device.Free(operand)
-	ops.Cast(s, operand, prompt.Text)
-	ops.Matmul(s, ops.MatmulArgs{X: operand, W: m.outer.Get("text_embeddings.in_layer.weight"), Bias: m.outer.Get("text_embeddings.in_layer.bias"), Y: b.text, Half: m.half})
-	ops.LayerNorm(s, ops.LayerNormArgs{X: b.text, Y: b.text, Weight: m.outer.Get("text_embeddings.norm.weight"), Bias: m.outer.Get("text_embeddings.norm.bias"), Eps: layerNormEps})
-
-	pooled, err := m.device.Alloc("pooled prompt", engine.F32, 1, c.InTextDim2)
-	if err != nil {
-		return nil, err
-	}
-	defer m.device.Free(pooled)
-	if err := m.device.UploadF32(ctx, pooled, prompt.Pooled); err != nil {
-		return nil, err
-	}
-	row := b.pooled.Reshape(1, td)
-	ops.Matmul(s, ops.MatmulArgs{X: pooled, W: m.outer.Get("pooled_text_embeddings.in_layer.weight"), Bias: m.outer.Get("pooled_text_embeddings.in_layer.bias"), Y: row})
-	ops.LayerNorm(s, ops.LayerNormArgs{X: row, Y: row, Weight: m.outer.Get("pooled_text_embeddings.norm.weight"), Bias: m.outer.Get("pooled_text_embeddings.norm.bias"), Eps: layerNormEps})
-	return b, s.Err()
-}
-
 // Close frees the activations.
 func (p *Pass) Close() error {
 	p.arena.Release()
@@ -186,19 +180,19 @@ func (p *Pass) Close() error {
 func rows(t engine.Tensor) int { return int(t.Elems()) / t.Dim(-1) }
 
 func (p *Pass) trace(branch int, name string, t engine.Tensor) error {
-	if p.Trace == nil {
+	if p.tracer == nil {
 		return nil
 	}
-	return p.Trace(branch, name, t)
+	return p.tracer(branch, name, t)
 }
 
 // traceStream traces a stream, put together in one piece.
 func (p *Pass) traceStream(branch int, name string, s stream) error {
-	if p.Trace == nil {
+	if p.tracer == nil {
 		return nil
 	}
 	if len(s) == 1 {
-		return p.Trace(branch, name, s[0])
+		return p.tracer(branch, name, s[0])
 	}
 	d := p.model.device
 	whole, err := d.Alloc("traced "+name, engine.F32, s.rows(), s[0].Dim(1))
@@ -207,7 +201,7 @@ func (p *Pass) traceStream(branch int, name string, s stream) error {
 	}
 	defer d.Free(whole)
 	s.each(func(piece engine.Tensor, from, to int) { d.Compute().Copy(whole.Rows(from, to), piece) })
-	return p.Trace(branch, name, whole)
+	return p.tracer(branch, name, whole)
 }
 
 // params is shorthand for a linear layer of a group.

@@ -16,6 +16,7 @@ type Request struct {
 	Size          Size
 	TextRows      int // rows of the longest prompt
 	Branches      int // 2 with guidance, else 1
+	Times         int // different times that the pass is made for; 0 means 1
 	Masked        bool
 	Residuals     bool  // MagCache keeps a residual per branch
 	MaxAllocation int64 // bytes of one tensor; 0: no limit
@@ -23,12 +24,29 @@ type Request struct {
 
 // Needs is what a transformer takes.
 type Needs struct {
-	Device      load.Need // while denoising
-	Pinned      int64     // bytes of pinned memory while denoising
-	PinnedLoad  int64     // and, at most, while loading
+	text, visual load.Need // while the text blocks work, and after that
+
+	Pinned      int64 // bytes of pinned memory while denoising
+	PinnedLoad  int64 // and, at most, while loading
 	BlockBytes  int64
 	LoadedBytes int64 // bytes that cross the bus in a pass
 	Plan        swap.Plan
+}
+
+// Device returns the device memory at its peak: that of the text blocks' work or that of the visual blocks', whichever is
+// more.
+func (n *Needs) Device() *load.Need { return load.Largest(&n.visual, &n.text) }
+
+// Add counts regions of so many bytes each that are there all the time.
+func (n *Needs) Add(when, label string, count int, bytes int64) {
+	n.text.Add(when, label, count, bytes)
+	n.visual.Add(when, label, count, bytes)
+}
+
+func (n *Needs) addBuffers(when string, count int, buffers ...load.Buffer) {
+	for _, b := range buffers {
+		n.Add(when, b.Label, count, b.Bytes())
+	}
 }
 
 // Plan computes the device and pinned memory of a pass exactly as it will be allocated, from shapes and types alone.
@@ -38,40 +56,48 @@ func Plan(r Request) (*Needs, error) {
 		return nil, err
 	}
 	n := &Needs{BlockBytes: l.visual.BlockBytes()}
-	n.Device.Add("always", "transformer outside the blocks", 1, l.outer.Bytes)
-	if l.text != nil {
-		if _, err := n.addStack("text blocks", l.text, r.Options.Text); err != nil {
-			return nil, err
-		}
-	}
-	if n.Plan, err = n.addStack("visual blocks", l.visual, r.Options.Visual); err != nil {
+	n.Add("always", "transformer outside the blocks", 1, l.outer.Bytes)
+	if err := n.addVisual(l.visual, r.Options.Visual); err != nil {
 		return nil, err
 	}
-	act := r.Options.Precision.Activation()
-	n.Device.AddBuffers("denoise", r.Config.buffers(act, r.Half, r.Size, r.TextRows)...)
+	c, act, times := r.Config, r.Options.Precision.Activation(), max(r.Times, 1)
+	n.addBuffers("denoise", r.Branches, c.branchBuffers(act, r.TextRows, r.Masked)...)
+	n.addBuffers("denoise", r.Branches*times, c.actBuffer())
+	if l.text != nil {
+		n.text.Add("text blocks", "text block", 1, l.text.BlockBytes())
+		n.PinnedLoad = max(n.PinnedLoad, n.Pinned+l.text.Layout.StagingBytes())
+	}
+	n.text.AddBuffers("text blocks", c.textBuffers(act, r.Half, r.TextRows)...)
 	for range r.Branches {
-		n.Device.AddBuffers("denoise", r.Config.branchBuffers(act, r.Size, r.TextRows, r.Masked, r.MaxAllocation)...)
+		n.text.AddBuffers("text blocks", c.promptBuffers(act, r.TextRows)...)
+	}
+	state := c.stateBuffer(r.TextRows)
+	n.text.Add("text blocks", state.Label, r.Branches*c.together(times, r.Branches, r.TextRows), state.Bytes())
+
+	n.visual.AddBuffers("denoise", c.buffers(act, r.Half, r.Size, r.TextRows)...)
+	for range r.Branches {
+		n.visual.AddBuffers("denoise", c.visualBuffers(r.Size, r.MaxAllocation)...)
 		if r.Residuals {
-			n.Device.AddBuffers("denoise", load.Buffer{Label: "MagCache residual", DType: act, Shape: []int{r.Size.Tokens(), r.Config.ModelDim}})
+			n.visual.AddBuffers("denoise", load.Buffer{Label: "MagCache residual", DType: act, Shape: []int{r.Size.Tokens(), c.ModelDim}})
 		}
 	}
 	return n, nil
 }
 
-func (n *Needs) addStack(name string, blocks *load.Blocks, o SwapOptions) (swap.Plan, error) {
-	plan, err := o.plan(blocks.Blocks())
-	if err != nil {
-		return plan, fmt.Errorf("%s: %w", name, err)
+// addVisual counts the visual blocks.
+func (n *Needs) addVisual(blocks *load.Blocks, o SwapOptions) (err error) {
+	if n.Plan, err = o.plan(blocks.Blocks()); err != nil {
+		return fmt.Errorf("visual blocks: %w", err)
 	}
 	size := blocks.BlockBytes()
-	n.Device.Add("always", fmt.Sprintf("%s (%d of %d)", name, plan.Slots, plan.Blocks), plan.Slots, size)
-	streamed := int64(len(plan.Streamed))
-	n.LoadedBytes += streamed * size
+	n.Add("always", fmt.Sprintf("visual blocks (%d of %d)", n.Plan.Slots, n.Plan.Blocks), n.Plan.Slots, size)
+	streamed := int64(len(n.Plan.Streamed))
+	n.LoadedBytes = streamed * size
 	held := streamed
 	if o.Tier == swap.Mapped && streamed > 0 {
 		held = int64(max(o.Ring, 2))
 	}
-	n.Pinned += held * size
-	n.PinnedLoad = max(n.PinnedLoad, n.Pinned, n.Pinned-held*size+2*size)
-	return plan, nil
+	n.Pinned = held * size
+	n.PinnedLoad = max(n.Pinned, 2*size) // two staging buffers for resident blocks
+	return nil
 }

@@ -79,7 +79,7 @@ func velocityOf(t *testing.T, d *engine.Device, config Config, size Size) []floa
 			t.Fatal(err)
 		}
 	}
-	pass, err := m.NewPass(ctx, size, []Prompt{{Text: text, Pooled: make([]float32, config.InTextDim2)}})
+	pass, err := m.NewPass(ctx, PassOptions{Size: size, Times: []float32{500}, Prompts: []Prompt{{Text: text, Pooled: make([]float32, config.InTextDim2)}}})
 	if err != nil {
 		t.Fatal(err)
 	}

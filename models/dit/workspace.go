@@ -8,46 +8,32 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/load"
 )
 
-// workspace are the activations that branches and blocks use in turn.
+// workspace are the activations that branches and visual blocks use in turn.
 type workspace struct {
-	patches  engine.Tensor // [N, patch volume · C]
-	h        engine.Tensor // [N, D]: normed input of a layer; attention's output, once queries, keys and values exist
-	q, k, v  engine.Tensor // [H, N, d]
-	tk, tv   engine.Tensor // [H, L, d]: keys and values of the text
-	ff       engine.Tensor // [chunk, F]
-	mod      engine.Tensor // F32 [9D]
-	timeIn   engine.Tensor // F32 [1, D]
-	timeMid  engine.Tensor // F32 [1, Td]
-	time     engine.Tensor // F32 [1, Td]
-	rows     engine.Tensor // F32 [N, 4·C_out]
-	scratch  engine.Tensor // U32, for fp16 attention
-	nabla    engine.Tensor // F32, scratch of sparse attention
-	textRope engine.Tensor // F32 [L, d/2, 2]
-	rope     engine.Tensor // F32 [N, d/2, 2], in token order
+	blockWork
+	patches engine.Tensor // [N, patch volume · C]
+	tk, tv  engine.Tensor // [H, L, d]: keys and values of the text
+	rows    engine.Tensor // F32 [N, 4·C_out]
+	nabla   engine.Tensor // F32, scratch of sparse attention
+	rope    engine.Tensor // F32 [N, d/2, 2], in token order
 }
 
 // ffChunkBytes bounds the hidden layer of the feed-forward network, which is cut over tokens: whole it would be the
 // largest tensor of all (1.5 GiB for 47,616 tokens of 16,384 features in bf16).
 const ffChunkBytes = 256 << 20
 
-// buffers lists the workspace's tensors; patches and output rows are listed where they do not fit into the memory of
-// queries and keys, which are not needed at the same time.
+// buffers lists the workspace's tensors; patches, output rows and the hidden layer of the feed-forward network are listed
+// where they do not fit into the memory of queries and keys, which are not needed at the same time.
 func (c Config) buffers(act engine.DType, half bool, size Size, textRows int) []load.Buffer {
 	n, d, h := size.Tokens(), c.HeadDim(), c.Heads()
-	most := max(n, textRows)
 	list := []load.Buffer{
-		{Label: "normed", DType: act, Shape: []int{most, c.ModelDim}},
-		{Label: "queries", DType: act, Shape: []int{h, most, d}},
-		{Label: "keys", DType: act, Shape: []int{h, most, d}},
-		{Label: "values", DType: act, Shape: []int{h, most, d}},
+		{Label: "normed", DType: act, Shape: []int{n, c.ModelDim}},
+		{Label: "queries", DType: act, Shape: []int{h, n, d}},
+		{Label: "keys", DType: act, Shape: []int{h, n, d}},
+		{Label: "values", DType: act, Shape: []int{h, n, d}},
 		{Label: "text keys", DType: act, Shape: []int{h, textRows, d}},
 		{Label: "text values", DType: act, Shape: []int{h, textRows, d}},
-		{Label: "feed-forward", DType: act, Shape: []int{ffChunk(act, c.FFDim, most), c.FFDim}},
 		{Label: "modulation", DType: engine.F32, Shape: []int{9 * c.ModelDim}},
-		{Label: "time input", DType: engine.F32, Shape: []int{1, c.ModelDim}},
-		{Label: "time hidden", DType: engine.F32, Shape: []int{1, c.TimeDim}},
-		{Label: "time", DType: engine.F32, Shape: []int{1, c.TimeDim}},
-		{Label: "text rotations", DType: engine.F32, Shape: []int{textRows, d / 2, 2}},
 		{Label: "rotations", DType: engine.F32, Shape: []int{n, d / 2, 2}},
 	}
 	if half {
@@ -56,7 +42,7 @@ func (c Config) buffers(act engine.DType, half bool, size Size, textRows int) []
 	if c.Nabla != nil {
 		list = append(list, c.nablaBuffers(size)...)
 	}
-	for _, b := range []load.Buffer{c.patches(act, n), c.outputRows(n)} {
+	for _, b := range []load.Buffer{c.patches(act, n), c.outputRows(n), c.hidden(act, n)} {
 		if b.Bytes() > list[1].Bytes() {
 			list = append(list, b)
 		}
@@ -68,26 +54,28 @@ func (c Config) patches(act engine.DType, tokens int) load.Buffer {
 	return load.Buffer{Label: "patches", DType: act, Shape: []int{tokens, c.PatchVolume() * c.InputChannels()}}
 }
 
+func (c Config) hidden(act engine.DType, tokens int) load.Buffer {
+	return load.Buffer{Label: "feed-forward", DType: act, Shape: []int{ffChunk(act, c.FFDim, tokens), c.FFDim}}
+}
+
 func (c Config) outputRows(tokens int) load.Buffer {
 	return load.Buffer{Label: "output rows", DType: engine.F32, Shape: []int{tokens, c.PatchVolume() * c.OutVisualDim}}
 }
 
-// branchBuffers lists a branch's tensors. The visual stream, in fp32 the largest of all, is cut over tokens into pieces
-// that one allocation can hold.
-func (c Config) branchBuffers(act engine.DType, size Size, textRows int, masked bool, maxAllocation int64) []load.Buffer {
-	list := []load.Buffer{
-		{Label: "embedded prompt", DType: engine.F32, Shape: []int{textRows, c.ModelDim}},
-		{Label: "pooled prompt", DType: engine.F32, Shape: []int{c.TimeDim}},
-		{Label: "conditioning", DType: engine.F32, Shape: []int{c.TimeDim}},
-		{Label: "activated conditioning", DType: engine.F32, Shape: []int{c.TimeDim}},
-		{Label: "text stream", DType: engine.F32, Shape: []int{textRows, c.ModelDim}},
-		{Label: "text context", DType: act, Shape: []int{textRows, c.ModelDim}},
-		{Label: "velocity", DType: engine.F32, Shape: []int{size.Frames, size.Height, size.Width, c.OutVisualDim}},
-	}
+// branchBuffers lists the tensors that a branch has from the start, besides one actBuffer per time.
+func (c Config) branchBuffers(act engine.DType, textRows int, masked bool) []load.Buffer {
+	list := []load.Buffer{{Label: "text context", DType: act, Shape: []int{textRows, c.ModelDim}}}
 	if masked {
 		list = append(list, load.Buffer{Label: "text mask", DType: engine.U32, Shape: []int{textRows}})
 	}
-	return append(list, c.streamBuffers(size.Tokens(), maxAllocation)...)
+	return list
+}
+
+// visualBuffers lists the tensors that a branch has once the text blocks are done. The visual stream, in fp32 the largest
+// of all, is cut over tokens into pieces that one allocation can hold.
+func (c Config) visualBuffers(size Size, maxAllocation int64) []load.Buffer {
+	velocity := load.Buffer{Label: "velocity", DType: engine.F32, Shape: []int{size.Frames, size.Height, size.Width, c.OutVisualDim}}
+	return append([]load.Buffer{velocity}, c.streamBuffers(size.Tokens(), maxAllocation)...)
 }
 
 // streamBuffers lists the pieces of the visual stream, all but the last of a multiple of 64 tokens, so that cuts of
@@ -145,11 +133,12 @@ func allocAll(a *engine.Arena, list []load.Buffer) tensors {
 
 func (w *workspace) alloc(a *engine.Arena, m *Model, size Size, textRows int) {
 	t := allocAll(a, m.Config.buffers(m.act, m.half, size, textRows))
+	n := size.Tokens()
 	*w = workspace{
-		h: t["normed"], q: t["queries"], k: t["keys"], v: t["values"], tk: t["text keys"], tv: t["text values"], ff: t["feed-forward"],
-		mod: t["modulation"], timeIn: t["time input"], timeMid: t["time hidden"], time: t["time"], scratch: t["attention scratch"],
-		textRope: t["text rotations"], rope: t["rotations"], nabla: t["sparse attention scratch"],
-		patches: t.within("queries", m.Config.patches(m.act, size.Tokens())), rows: t.within("keys", m.Config.outputRows(size.Tokens())),
+		blockWork: blockWork{h: t["normed"], q: t["queries"], k: t["keys"], v: t["values"], ff: t.within("queries", m.Config.hidden(m.act, n)),
+			mod: t["modulation"], scratch: t["attention scratch"]},
+		tk: t["text keys"], tv: t["text values"], rope: t["rotations"], nabla: t["sparse attention scratch"],
+		patches: t.within("queries", m.Config.patches(m.act, n)), rows: t.within("keys", m.Config.outputRows(n)),
 	}
 }
 

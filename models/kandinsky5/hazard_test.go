@@ -58,7 +58,8 @@ func onePass(t *testing.T, d *engine.Device, r load.Reader, config dit.Config, t
 	}
 	d.Compute().Fill(text, 0)
 	d.Compute().Fill(latents, 0)
-	pass, err := m.NewPass(t.Context(), dit.Size{Frames: 1, Height: 4, Width: 4, RopeScale: [3]float32{1, 1, 1}}, []dit.Prompt{{Text: text, Pooled: make([]float32, config.InTextDim2)}})
+	pass, err := m.NewPass(t.Context(), dit.PassOptions{Size: dit.Size{Frames: 1, Height: 4, Width: 4, RopeScale: [3]float32{1, 1, 1}}, Times: []float32{500},
+		Prompts: []dit.Prompt{{Text: text, Pooled: make([]float32, config.InTextDim2)}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func velocityOf(t *testing.T, d *engine.Device, r load.Reader, config dit.Config
 			t.Fatal(err)
 		}
 	}
-	pass, err := m.NewPass(t.Context(), size, prompts)
+	pass, err := m.NewPass(t.Context(), dit.PassOptions{Size: size, Prompts: prompts, Times: []float32{500}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,9 +29,7 @@ type Options struct {
 	StreamSlots int
 	SwapPolicy  swap.Policy
 	HostTier    swap.HostTier
-	// TextBlocksInMemory is BlocksInMemory for the text blocks of the transformer.
-	TextBlocksInMemory int
-	// QwenLayersInMemory is the same for the layers of the text encoder; 0 keeps as many as fit.
+	// QwenLayersInMemory is how many layers of the text encoder are on the device at once; 0 keeps as many as fit.
 	QwenLayersInMemory int
 	// Offload takes every stage's weights from the device when the stage is over, and not only when another one needs
 	// the memory.

@@ -239,10 +239,10 @@ func (g *run) loadTransformer(ctx context.Context) error {
 
 // ditOptions decides the host tier: pinned memory where it holds all waiting blocks, else the mapped file.
 func (g *run) ditOptions() (dit.Options, error) {
-	o := dit.Options{Precision: g.opts.Precision, Visual: g.ditSwap(), Text: dit.SwapOptions{Slots: g.opts.TextBlocksInMemory}}
+	o := dit.Options{Precision: g.opts.Precision, Visual: g.ditSwap()}
 	tier := g.opts.HostTier
 	if tier == "" {
-		o.Visual.Tier, o.Text.Tier = swap.Pinned, swap.Pinned
+		o.Visual.Tier = swap.Pinned
 		needs, err := dit.Plan(dit.Request{Config: g.ckpt.ditConfig(), Reader: g.nets.ditReader, Options: o, Size: dit.Size{Frames: 1, Height: 16, Width: 16}, TextRows: 1, Branches: 1})
 		if err != nil {
 			return o, err
@@ -252,7 +252,7 @@ func (g *run) ditOptions() (dit.Options, error) {
 			g.log.Info("blocks stay in the checkpoint file: pinned host memory does not hold them", "needed", memory.Size(needs.Pinned), "free", memory.Size(g.hostRoom()))
 		}
 	}
-	o.Visual.Tier, o.Text.Tier = tier, tier
+	o.Visual.Tier = tier
 	return o, nil
 }
 

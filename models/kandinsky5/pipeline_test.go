@@ -50,10 +50,10 @@ func becomesAVideo(t *testing.T, d *engine.Device, c *Checkpoint) {
 func swappingChangesNothing(t *testing.T, d *engine.Device, c *Checkpoint) {
 	want := generate(t, d, c, Options{}, guidedRequest()).Clip.Pix
 	for name, o := range map[string]Options{
-		"one block, pinned":                   {BlocksInMemory: 1},
-		"two blocks, mapped, text blocks too": {BlocksInMemory: 2, HostTier: swap.Mapped, TextBlocksInMemory: 1},
-		"fifo, text blocks swapped":           {BlocksInMemory: 3, SwapPolicy: swap.FIFO, TextBlocksInMemory: 1},
-		"offload, qwen streamed":              {BlocksInMemory: 2, Offload: true, QwenLayersInMemory: 1},
+		"one block, pinned":      {BlocksInMemory: 1},
+		"two blocks, mapped":     {BlocksInMemory: 2, HostTier: swap.Mapped},
+		"fifo":                   {BlocksInMemory: 3, SwapPolicy: swap.FIFO},
+		"offload, qwen streamed": {BlocksInMemory: 2, Offload: true, QwenLayersInMemory: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := generate(t, d, c, o, guidedRequest()).Clip.Pix; !bytes.Equal(got, want) {

@@ -243,9 +243,8 @@ func (p *planner) denoise() error {
 	g := s.Geometry
 	request := dit.Request{Config: DiTConfig(p.config), Reader: p.nets.dit, Half: p.limits.Half && p.opts.Precision == load.Mixed,
 		Size: dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth}, TextRows: p.config.Model.Qwen.MaxLength,
-		Branches: len(s.texts()), Residuals: s.MagCache, MaxAllocation: p.limits.MaxAllocation,
-		Options: dit.Options{Precision: p.opts.Precision, Visual: dit.SwapOptions{Slots: p.opts.BlocksInMemory, Stream: p.opts.StreamSlots, Policy: p.opts.SwapPolicy},
-			Text: dit.SwapOptions{Slots: p.opts.TextBlocksInMemory}}}
+		Branches: len(s.texts()), Times: s.Steps, Residuals: s.MagCache, MaxAllocation: p.limits.MaxAllocation,
+		Options: dit.Options{Precision: p.opts.Precision, Visual: dit.SwapOptions{Slots: p.opts.BlocksInMemory, Stream: p.opts.StreamSlots, Policy: p.opts.SwapPolicy}}}
 	tier := p.opts.HostTier
 	if tier == "" {
 		tier = swap.Pinned
@@ -259,23 +258,23 @@ func (p *planner) denoise() error {
 		return requestError("%v", err)
 	}
 	latent := load.Buffer{Label: "latents", DType: engine.F32, Shape: []int{g.LatentFrames, g.LatentHeight, g.LatentWidth, request.Config.InVisualDim}}
-	needs.Device.AddBuffers("denoise", latent)
+	needs.Add("denoise", latent.Label, 1, latent.Bytes())
 	if s.image != nil {
-		needs.Device.Add("denoise", "first frame", 1, latent.Bytes()/int64(g.LatentFrames))
+		needs.Add("denoise", "first frame", 1, latent.Bytes()/int64(g.LatentFrames))
 	}
-	needs.Device.Add("denoise", "prompts", request.Branches, int64(request.TextRows)*int64(request.Config.InTextDim)*4)
+	needs.Add("denoise", "prompts", request.Branches, int64(request.TextRows)*int64(request.Config.InTextDim)*4)
 	p.out.Swap, p.out.HostTier, p.out.BlockBytes, p.out.BytesLoaded = needs.Plan, tier, needs.BlockBytes, needs.LoadedBytes
 	label := "waiting blocks"
 	if tier == swap.Mapped {
 		label = "staging ring for blocks"
 	}
-	p.add(StageDenoise, needs.Device.Items(), PlanItem{InPinned, label, "denoise", needs.Pinned},
-		PlanItem{InPinned, "staging of resident blocks", "load", needs.PinnedLoad - needs.Pinned})
+	p.add(StageDenoise, needs.Device().Items(), PlanItem{InPinned, label, "denoise", needs.Pinned},
+		PlanItem{InPinned, "staging while loading", "load", needs.PinnedLoad - needs.Pinned})
 	return nil
 }
 
 func (p *planner) ditNeeds(r dit.Request, tier swap.HostTier) (*dit.Needs, error) {
-	r.Options.Visual.Tier, r.Options.Text.Tier = tier, tier
+	r.Options.Visual.Tier = tier
 	return dit.Plan(r)
 }
 

@@ -47,7 +47,7 @@ func TestPlanOfTheLargeModelNeedsNoDevice(t *testing.T) {
 func TestPlanIsWhatARunTakes(t *testing.T) {
 	c := smallCheckpoint(t)
 	d := enginetest.Open(t)
-	for k, o := range []Options{{}, {BlocksInMemory: 2, Offload: true}, {BlocksInMemory: 1, HostTier: swap.Mapped, TextBlocksInMemory: 1}} {
+	for k, o := range []Options{{}, {BlocksInMemory: 2, Offload: true}, {BlocksInMemory: 1, HostTier: swap.Mapped}} {
 		request := guidedRequest()
 		if k == 0 {
 			request = smallRequest()

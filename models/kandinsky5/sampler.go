@@ -39,6 +39,15 @@ type DenoiseOptions struct {
 	OnStep func(Step) error
 }
 
+// Times returns the times that the steps begin at, as the transformer knows them: those that its pass is made for.
+func (o DenoiseOptions) Times() []float32 {
+	times := Timesteps(o.Steps, o.SchedulerScale)[:o.Steps]
+	for i := range times {
+		times[i] *= 1000
+	}
+	return times
+}
+
 // Step describes a finished step.
 type Step struct {
 	Index, Count int           // from 0
@@ -49,8 +58,8 @@ type Step struct {
 
 // Denoise integrates the rectified flow from noise to a clean clip, in place and in fp32 (kandinsky-5,
 // kandinsky/generation_utils.py): before every step image-to-video puts the clean first frame back, and once more at
-// the end, where the first frames are normalised too. The pass has one prompt, or two with guidance, the negative one
-// second.
+// the end, where the first frames are normalised too. The pass was made for the options' Times and has one prompt, or two
+// with guidance, the negative one second.
 func Denoise(ctx context.Context, d *engine.Device, pass *dit.Pass, m *dit.Model, latents engine.Tensor, o DenoiseOptions) error {
 	residuals, release, err := magResiduals(d, m, latents, o)
 	if err != nil {
@@ -58,7 +67,7 @@ func Denoise(ctx context.Context, d *engine.Device, pass *dit.Pass, m *dit.Model
 	}
 	defer release()
 	s := d.Compute()
-	times := Timesteps(o.Steps, o.SchedulerScale)
+	sigmas, times := Timesteps(o.Steps, o.SchedulerScale), o.Times()
 	input := dit.Input{Latents: latents}
 	if !o.FirstFrame.IsZero() {
 		input.MaskFrames = 1
@@ -69,13 +78,13 @@ func Denoise(ctx context.Context, d *engine.Device, pass *dit.Pass, m *dit.Model
 		}
 		start := time.Now()
 		putFirstFrame(s, latents, o.FirstFrame)
-		input.Time = 1000 * times[i]
+		input.Time = times[i]
 		skips, skipped := decide(o.MagCache, residuals)
 		v, err := pass.Evaluate(ctx, input, skips)
 		if err != nil {
 			return fmt.Errorf("step %d of %d: %w", i+1, o.Steps, err)
 		}
-		euler := ops.EulerArgs{Latents: latents, Cond: v[0], Guidance: float32(o.Guidance), Delta: times[i+1] - times[i]}
+		euler := ops.EulerArgs{Latents: latents, Cond: v[0], Guidance: float32(o.Guidance), Delta: sigmas[i+1] - sigmas[i]}
 		if Guided(o.Guidance) {
 			euler.Uncond = v[1]
 		}

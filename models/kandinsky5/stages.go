@@ -173,12 +173,12 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 		return engine.Tensor{}, err
 	}
 	size := dit.Size{Frames: geometry.LatentFrames, Height: geometry.LatentHeight, Width: geometry.LatentWidth, RopeScale: RopeScale(g.ckpt.Config)}
-	pass, err := g.dit.NewPass(ctx, size, prompts)
+	options := DenoiseOptions{Steps: s.Steps, SchedulerScale: s.SchedulerScale, Guidance: s.Guidance, FirstFrame: first}
+	pass, err := g.dit.NewPass(ctx, dit.PassOptions{Size: size, Prompts: prompts, Times: options.Times()})
 	if err != nil {
 		return engine.Tensor{}, err
 	}
 	defer pass.Close()
-	options := DenoiseOptions{Steps: s.Steps, SchedulerScale: s.SchedulerScale, Guidance: s.Guidance, FirstFrame: first}
 	if s.MagCache {
 		if options.MagCache, err = NewMagCache(g.ckpt.Config.MagRatios, s.Steps, Guided(s.Guidance)); err != nil {
 			return engine.Tensor{}, err

@@ -36,6 +36,13 @@ func (b *Blocks) Blocks() int { return len(b.prefixes) }
 // BlockBytes returns the bytes of each.
 func (b *Blocks) BlockBytes() int64 { return b.Layout.Bytes }
 
+// Block returns the group of block i alone.
+func (b *Blocks) Block(i int) Group {
+	g := b.Layout
+	g.Prefix = b.prefixes[i]
+	return g
+}
+
 // Read packs block i into dst.
 func (b *Blocks) Read(ctx context.Context, i int, dst []byte) error {
 	return b.Layout.Read(ctx, b.reader, b.prefixes[i], dst)

@@ -63,18 +63,13 @@ func (p Params) Free(d *engine.Device) { d.FreeRegion(p.mem) }
 
 // upload reads runs of tensors into a staging buffer and copies each run.
 func (p Params) upload(ctx context.Context, d *engine.Device, r Reader, label string) error {
-	runs := p.group.runs(pieceBytes)
-	var largest int64
-	for _, run := range runs {
-		largest = max(largest, run.size)
-	}
-	staging, err := d.AllocRegion(memory.Upload, largest, label+": staging")
+	staging, err := d.AllocRegion(memory.Upload, p.group.StagingBytes(), label+": staging")
 	if err != nil {
 		return err
 	}
 	defer d.FreeRegion(staging)
 	s := d.Compute()
-	for _, run := range runs {
+	for _, run := range p.group.runs(pieceBytes) {
 		for _, e := range run.entries {
 			size := elements(e.Shape) * e.DType.Size()
 			if err := e.read(ctx, r, p.group.Prefix+e.Name, staging.Bytes()[e.Offset-run.offset:][:size]); err != nil {
@@ -88,6 +83,15 @@ func (p Params) upload(ctx context.Context, d *engine.Device, r Reader, label st
 		}
 	}
 	return nil
+}
+
+// StagingBytes returns the pinned memory that Resident takes while it reads.
+func (g Group) StagingBytes() int64 {
+	var largest int64
+	for _, run := range g.runs(pieceBytes) {
+		largest = max(largest, run.size)
+	}
+	return largest
 }
 
 type run struct {

@@ -114,18 +114,21 @@ func runDiTPass(ctx context.Context, d *engine.Device, c *testCase, o Options, m
 	if err != nil {
 		return err
 	}
-	pass, err := m.NewPass(ctx, dit.Size{Frames: x.Dim(0), Height: x.Dim(1), Width: x.Dim(2), RopeScale: dc.scale}, []dit.Prompt{prompt})
-	if err != nil {
-		return err
-	}
-	defer pass.Close()
 	var limits map[string]float64
 	if o.Precision == load.Mixed {
 		if err := c.meta("bf16_reference_rel_error", &limits); err != nil {
 			return err
 		}
 	}
-	pass.Trace = func(_ int, name string, t engine.Tensor) error { return c.traced(ctx, d, o, limits, name, t) }
+	pass, err := m.NewPass(ctx, dit.PassOptions{
+		Size:    dit.Size{Frames: x.Dim(0), Height: x.Dim(1), Width: x.Dim(2), RopeScale: dc.scale},
+		Prompts: []dit.Prompt{prompt}, Times: time.Float32s()[:1],
+		Trace: func(_ int, name string, t engine.Tensor) error { return c.traced(ctx, d, o, limits, name, t) },
+	})
+	if err != nil {
+		return err
+	}
+	defer pass.Close()
 	_, err = pass.Evaluate(ctx, dit.Input{Latents: x, Time: time.Float32s()[0]}, nil)
 	return err
 }

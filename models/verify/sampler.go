@@ -53,7 +53,10 @@ func samplerRun(ctx context.Context, d *engine.Device, c *testCase, o Options, m
 			return err
 		}
 	}
-	pass, err := m.NewPass(ctx, dit.Size{Frames: latents.Dim(0), Height: latents.Dim(1), Width: latents.Dim(2), RopeScale: dc.scale}, prompts)
+	pass, err := m.NewPass(ctx, dit.PassOptions{
+		Size:    dit.Size{Frames: latents.Dim(0), Height: latents.Dim(1), Width: latents.Dim(2), RopeScale: dc.scale},
+		Prompts: prompts, Times: options.Times(),
+	})
 	if err != nil {
 		return err
 	}
