@@ -92,6 +92,15 @@ func (p Plan) Load(n int) Load {
 	return l
 }
 
+// with returns the same plan with more blocks on the device and another number of slots to stream through.
+func (p Plan) with(more, stream int) (Plan, error) {
+	o := Options{Blocks: p.Blocks, Slots: p.Slots + more, Policy: p.Policy}
+	if p.Policy != FIFO {
+		o.Stream = stream
+	}
+	return NewPlan(o)
+}
+
 // LoadsPerPass returns how many blocks cross the bus in a pass.
 func (p Plan) LoadsPerPass() int { return len(p.Streamed) }
 
