@@ -14,8 +14,12 @@ const ms = time.Millisecond
 // played makes the marks of passes under a plan on a device where blocks compute and load for so long, by replaying them: the
 // yardstick that Judge is held against. gap is the host's time between two blocks.
 func played(p Plan, passes int, compute, load, gap time.Duration) (run Run) {
+	uses, copies := playedSpans(p, passes, compute, load, gap)
+	return Run{Plan: p, Passes: passes, Time: nanoseconds(uses[len(uses)-1].End), Room: -1, Intervals: IntervalsOf(uses, copies)}
+}
+
+func playedSpans(p Plan, passes int, compute, load, gap time.Duration) (uses, copies []engine.Span) {
 	var now, bus time.Duration
-	var uses, copies []engine.Span
 	var ready []time.Duration
 	start := func(n int, free time.Duration) {
 		begin := max(bus, free)
@@ -43,7 +47,7 @@ func played(p Plan, passes int, compute, load, gap time.Duration) (run Run) {
 			}
 		}
 	}
-	return Run{Plan: p, Passes: passes, Time: now, Room: -1, Intervals: IntervalsOf(uses, copies)}
+	return uses, copies
 }
 
 func mustPlan(t *testing.T, o Options) Plan {

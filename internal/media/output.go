@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -57,6 +58,20 @@ func (o *output) discard() {
 	}
 }
 
+// WriteFile lets write fill a file that gets its name when it is complete, replacing one that has it. After an error nothing
+// is left.
+func WriteFile(path string, write func(w io.Writer) error) error {
+	o, err := createOutput(path)
+	if err != nil {
+		return err
+	}
+	defer o.discard()
+	if err := write(o); err != nil {
+		return fmt.Errorf("output %s: %w", path, err)
+	}
+	return o.commit()
+}
+
 // Kinds of output, by extension.
 const (
 	kindMP4 = ".mp4"
@@ -81,6 +96,12 @@ func CheckOutput(path string) error {
 	if _, err := kindOf(path); err != nil {
 		return err
 	}
+	return CheckFile(path)
+}
+
+// CheckFile tells, before any work is done, whether WriteFile will be able to write the path: a file can be made in its
+// folder, which must exist.
+func CheckFile(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return fmt.Errorf("output %s: is a folder", path)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
