@@ -1,6 +1,13 @@
 package engine
 
-import "github.com/vkandinsky/vkandinsky/engine/vk"
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/vkandinsky/vkandinsky/engine/vk"
+)
 
 // Span is a stretch of time on the device's clock, measured with timestamp queries.
 type Span struct {
@@ -67,4 +74,46 @@ func (s *Stream) Mark(label string) {
 		return
 	}
 	s.span(label)()
+}
+
+// Clock turns the host's times into the device's.
+type Clock struct {
+	host   time.Time
+	device float64 // ns, at the same moment
+	// Error is how far off it may be: what a submit with its wait took.
+	Error time.Duration
+}
+
+// At returns the device's time in ns at a time of the host's.
+func (c Clock) At(t time.Time) float64 { return c.device + float64(t.Sub(c.host)) }
+
+// ErrNoTimestamps says that a queue cannot measure time.
+var ErrNoTimestamps = errors.New("the device has no timestamps on its compute queue")
+
+// Clock compares the two clocks. The device must have been opened with Timings or Marks, else, and where its compute queue
+// has no timestamps, the error is ErrNoTimestamps. It finishes what is recorded, and keeps the spans of that.
+func (d *Device) Clock(ctx context.Context) (Clock, error) {
+	s := d.compute
+	if !s.timed {
+		return Clock{}, ErrNoTimestamps
+	}
+	best := Clock{Error: math.MaxInt64}
+	for range 3 { // the quickest answer is the most exact
+		if err := s.Finish(ctx); err != nil {
+			return best, err
+		}
+		begin := time.Now()
+		s.Mark("clock")
+		if err := s.Finish(ctx); err != nil {
+			return best, err
+		}
+		took := time.Since(begin)
+		n := len(s.spans) - 1
+		at := s.spans[n].Start
+		s.spans = s.spans[:n]
+		if took < best.Error {
+			best = Clock{host: begin.Add(took / 2), device: at, Error: took}
+		}
+	}
+	return best, nil
 }
