@@ -3,9 +3,11 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
@@ -243,5 +245,69 @@ func TestDeviceChoiceExplainsItself(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), message) {
 			t.Errorf("device %q: got %v, want %q", want, err, message)
 		}
+	}
+}
+
+func TestHostMemoryOfEveryKindIsCopiedUpAndDown(t *testing.T) {
+	d := enginetest.Open(t)
+	kinds := d.HostKinds()
+	if len(kinds) == 0 {
+		t.Fatal("no kind of host memory")
+	}
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			const words = 5000
+			host, err := d.NewHostBuffer(kind, 4*words)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := host.Free(); err != nil {
+					t.Error(err)
+				}
+			}()
+			for k := range words {
+				host.Bytes()[4*k], host.Bytes()[4*k+1] = byte(k), byte(k>>8)
+			}
+			x := alloc(t, d, words)
+			d.Compute().CopyRange(engine.MemoryRange(x), host.Range(4*words))
+			got, err := d.DownloadU32(t.Context(), x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k, v := range got {
+				if byte(v) != byte(k) || byte(v>>8) != byte(k>>8) {
+					t.Fatalf("word %d is %#x", k, v)
+				}
+			}
+		})
+	}
+	if _, err := d.NewHostBuffer("no such kind", 64); err == nil {
+		t.Error("memory of an unknown kind was given")
+	}
+}
+
+func TestTheDevicesClockRunsWithTheHosts(t *testing.T) {
+	if _, err := enginetest.Open(t).Clock(t.Context()); !errors.Is(err, engine.ErrNoTimestamps) {
+		t.Errorf("without marks: %v", err)
+	}
+	d := enginetest.OpenWith(t, engine.Options{Marks: true})
+	d.Compute().Mark("kept")
+	first, err := d.Clock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	time.Sleep(30 * time.Millisecond)
+	second, err := d.Clock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	off := time.Duration(math.Abs(first.At(start) - second.At(start)))
+	if limit := first.Error + second.Error + time.Millisecond; off > limit {
+		t.Errorf("two comparisons differ by %v, at most %v are possible", off, limit)
+	}
+	if spans := d.Compute().TakeSpans(); len(spans) != 1 || spans[0].Label != "kept" {
+		t.Errorf("spans %+v, want the one that was marked", spans)
 	}
 }
