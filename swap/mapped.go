@@ -103,9 +103,7 @@ func (l *mappedLoader) load(ctx context.Context, n int) error {
 	if after.Stream != nil {
 		t.Wait(after)
 	}
-	t.Mark(fmt.Sprintf("copy %d begin", load.Block))
-	t.CopyRange(rangeOf(s.slots[load.Slot], s.source.BlockBytes()), rangeOf(staging, s.source.BlockBytes()))
-	t.Mark(fmt.Sprintf("copy %d end", load.Block))
+	s.copyBlock(load, staging)
 	value, err := t.Flush()
 	if err != nil {
 		return err

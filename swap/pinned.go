@@ -63,10 +63,7 @@ func (l *pinnedLoader) submit(n int, after engine.Point) error {
 	if after.Stream != nil {
 		t.Wait(after)
 	}
-	size := s.source.BlockBytes()
-	t.Mark(fmt.Sprintf("copy %d begin", load.Block))
-	t.CopyRange(rangeOf(s.slots[load.Slot], size), rangeOf(l.blocks[load.Block], size))
-	t.Mark(fmt.Sprintf("copy %d end", load.Block))
+	s.copyBlock(load, l.blocks[load.Block])
 	value, err := t.Flush()
 	if err != nil {
 		return err
@@ -74,7 +71,7 @@ func (l *pinnedLoader) submit(n int, after engine.Point) error {
 	l.points[n%len(l.points)] = engine.Point{Stream: t, Value: value}
 	s.keepSpans()
 	l.count.Loads++
-	l.count.Bytes += size
+	l.count.Bytes += s.source.BlockBytes()
 	return nil
 }
 

@@ -16,6 +16,9 @@ type Config struct {
 	Tier HostTier
 	Ring int    // staging buffers of the Mapped tier; 0: 2
 	Name string // owner label of the memory; "" means "blocks"
+	// Repeat makes each copy of a streamed block move its bytes so many times, so that a run can be measured as on a slower
+	// bus; 0: once. Counters count them once.
+	Repeat float64
 }
 
 // Swapper brings blocks to the device and keeps them there as its plan says.
@@ -33,6 +36,9 @@ type Swapper struct {
 	spansMu sync.Mutex
 	spans   []engine.Span // guarded by spansMu
 }
+
+// maxRepeat keeps a copy below the second in which drivers lose patience.
+const maxRepeat = 64
 
 // loader brings streamed blocks. Load numbers count through all passes.
 type loader interface {
@@ -72,6 +78,9 @@ type Block struct {
 func New(ctx context.Context, d *engine.Device, source Source, config Config) (*Swapper, error) {
 	if source.Blocks() != config.Plan.Blocks {
 		return nil, fmt.Errorf("a swap plan for %d blocks does not fit a model of %d", config.Plan.Blocks, source.Blocks())
+	}
+	if config.Repeat != 0 && !(config.Repeat >= 1 && config.Repeat <= maxRepeat) {
+		return nil, fmt.Errorf("copies that move their bytes %g times: use 1 to %d", config.Repeat, maxRepeat)
 	}
 	if config.Name == "" {
 		config.Name = "blocks"
@@ -163,6 +172,22 @@ func (s *Swapper) loadResidents(ctx context.Context) error {
 		s.counter.Bytes += s.source.BlockBytes()
 	}
 	return transfer.Finish(ctx)
+}
+
+// copyBlock records the copy of a load's block from host memory, between marks.
+func (s *Swapper) copyBlock(load Load, from memory.Region) {
+	size := s.source.BlockBytes()
+	s.stream.Mark(fmt.Sprintf("copy %d begin", load.Block))
+	repeat := s.config.Repeat
+	for ; repeat > 1; repeat-- {
+		s.stream.CopyRange(rangeOf(s.slots[load.Slot], size), rangeOf(from, size))
+	}
+	if part := int64(repeat*float64(size)) &^ 3; repeat > 0 && part > 0 && part < size {
+		s.stream.CopyRange(rangeOf(s.slots[load.Slot], part), rangeOf(from, part))
+	} else {
+		s.stream.CopyRange(rangeOf(s.slots[load.Slot], size), rangeOf(from, size))
+	}
+	s.stream.Mark(fmt.Sprintf("copy %d end", load.Block))
 }
 
 // Acquire returns where block i lies. The compute stream must wait for the block's Ready point before reading it.

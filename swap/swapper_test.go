@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"testing"
 
@@ -178,5 +179,36 @@ func TestSlotsThatDoNotFitTheBudgetAreRefused(t *testing.T) {
 	_, err := New(t.Context(), d, &pattern{blocks: 5}, Config{Plan: plan})
 	if !errors.Is(err, memory.ErrBudget) {
 		t.Errorf("got %v, want a budget error", err)
+	}
+}
+
+func TestASlowerBusBringsTheSameBlocks(t *testing.T) {
+	d := enginetest.Open(t)
+	plan, _ := NewPlan(Options{Blocks: 5, Slots: 3, Stream: 2})
+	for _, tier := range []HostTier{Pinned, Mapped} {
+		for _, repeat := range []float64{1, 1.3, 2, 3.99} {
+			s, err := New(t.Context(), d, &pattern{blocks: 5}, Config{Plan: plan, Tier: tier, Repeat: repeat})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := walk(t, d, s, 5, 2); err != nil {
+				t.Errorf("%s, %g times: %v", tier, repeat, err)
+			}
+			if tier == Pinned { // the other one's stream is another goroutine's
+				c := s.stream.Counters()
+				residents := int64(plan.Slots-plan.Stream) * patternBytes
+				if moved := float64(c.CopiedBytes-residents) / float64(s.Counters().Loads*patternBytes); math.Abs(moved-repeat) > 0.01 {
+					t.Errorf("blocks were copied %g times, want %g", moved, repeat)
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("%s, %g times: %v", tier, repeat, err)
+			}
+		}
+		for _, repeat := range []float64{-1, 0.5, 1e6, math.NaN()} {
+			if _, err := New(t.Context(), d, &pattern{blocks: 5}, Config{Plan: plan, Tier: tier, Repeat: repeat}); err == nil {
+				t.Errorf("copying %g times was accepted", repeat)
+			}
+		}
 	}
 }

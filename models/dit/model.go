@@ -38,6 +38,8 @@ type SwapOptions struct {
 	Policy swap.Policy
 	Tier   swap.HostTier
 	Ring   int // staging buffers of the Mapped tier; 0: 2
+	// Repeat makes copies move their bytes so many times, to measure with a slower bus; 0: once.
+	Repeat float64
 }
 
 // Model holds the weights of a transformer.
@@ -139,7 +141,7 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	s, err := swap.New(ctx, m.device, blocks, swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Name: name})
+	s, err := swap.New(ctx, m.device, blocks, swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Name: name, Repeat: o.Repeat})
 	if err != nil {
 		return nil, err
 	}
