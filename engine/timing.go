@@ -117,3 +117,6 @@ func (d *Device) Clock(ctx context.Context) (Clock, error) {
 	}
 	return best, nil
 }
+
+// Timed says whether the stream measures time: the device was opened with Timings or Marks, and the queue has timestamps.
+func (s *Stream) Timed() bool { return s.timed }

@@ -37,8 +37,8 @@ type Swapper struct {
 	spans   []engine.Span // guarded by spansMu
 }
 
-// maxRepeat keeps a copy below the second in which drivers lose patience.
-const maxRepeat = 64
+// MaxRepeat bounds Config.Repeat, which keeps a copy below the seconds in which drivers lose patience.
+const MaxRepeat = 64
 
 // loader brings streamed blocks. Load numbers count through all passes.
 type loader interface {
@@ -79,8 +79,8 @@ func New(ctx context.Context, d *engine.Device, source Source, config Config) (*
 	if source.Blocks() != config.Plan.Blocks {
 		return nil, fmt.Errorf("a swap plan for %d blocks does not fit a model of %d", config.Plan.Blocks, source.Blocks())
 	}
-	if config.Repeat != 0 && !(config.Repeat >= 1 && config.Repeat <= maxRepeat) {
-		return nil, fmt.Errorf("copies that move their bytes %g times: use 1 to %d", config.Repeat, maxRepeat)
+	if config.Repeat != 0 && !(config.Repeat >= 1 && config.Repeat <= MaxRepeat) {
+		return nil, fmt.Errorf("copies that move their bytes %g times: use 1 to %d", config.Repeat, MaxRepeat)
 	}
 	if config.Name == "" {
 		config.Name = "blocks"

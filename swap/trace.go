@@ -104,7 +104,10 @@ func (t Trace) Chart(title string, notes ...string) timeline.Chart {
 		return c
 	}
 	blocks := without(coarse, rowHost)
-	first := begun(uses[0])
+	first := uses[0].Begin - uses[0].Stall // a gap before the first block belongs to the pass before
+	if len(uses) <= detailBlocks {
+		blocks = without(rows, rowHost)
+	}
 	c.Panels = append(c.Panels, timeline.Panel{Title: fmt.Sprintf("the last pass: %d blocks", len(uses)), From: first, To: uses[len(uses)-1].End, Rows: blocks})
 	if len(uses) > detailBlocks {
 		few := detail(uses)

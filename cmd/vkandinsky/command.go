@@ -18,6 +18,7 @@ type command struct {
 	about    string // a paragraph for --help
 	examples []string
 	flags    flags
+	subs     []*command // commands of its own, named by the first word
 	run      func(ctx context.Context, c *console, args []string) error
 }
 
@@ -78,8 +79,10 @@ func commands() []*command {
 	}
 }
 
-func findCommand(name string) *command {
-	for _, c := range commands() {
+func findCommand(name string) *command { return find(commands(), name) }
+
+func find(list []*command, name string) *command {
+	for _, c := range list {
 		if c.name == name {
 			return c
 		}
@@ -87,8 +90,25 @@ func findCommand(name string) *command {
 	return nil
 }
 
+// sub returns the command that the first word names among the command's own, and the words after it; nil when there is none.
+func (cmd *command) sub(args []string) (*command, []string) {
+	if len(args) == 0 {
+		return nil, args
+	}
+	found := find(cmd.subs, args[0])
+	if found == nil {
+		return nil, args
+	}
+	inner := *found
+	inner.name = cmd.name + " " + found.name
+	return &inner, args[1:]
+}
+
 // execute parses a command's flags and runs it.
 func execute(ctx context.Context, cmd *command, args []string, c *console) error {
+	if sub, rest := cmd.sub(args); sub != nil {
+		return execute(ctx, sub, rest, c)
+	}
 	rest, err := cmd.flags.parse(cmd.name, args)
 	if errors.Is(err, pflag.ErrHelp) {
 		return printHelp(c.out, cmd)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -44,3 +45,6 @@ func exitStatus(ctx context.Context, err error) int {
 	}
 	return exitFailed
 }
+
+// badInputf makes an error of the user's.
+func badInputf(format string, args ...any) error { return inputError{fmt.Errorf(format, args...)} }

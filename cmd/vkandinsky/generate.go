@@ -72,6 +72,7 @@ func (h *holdFlags) register(f *pflag.FlagSet) {
 type outputFlags struct {
 	file, frames, sheet string
 	stats, json         bool
+	files               timelineFlags
 }
 
 func (o *outputFlags) register(f *pflag.FlagSet) {
@@ -80,6 +81,7 @@ func (o *outputFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&o.sheet, "contact-sheet", "", "also write `FILE`.png with frames side by side")
 	f.BoolVar(&o.stats, "stats", false, "print where time and memory went")
 	f.BoolVar(&o.json, "json", false, "print JSON (settings, statistics, files) instead of the file's path")
+	o.files.register(f)
 }
 
 func generateCommand() *command {
@@ -91,7 +93,7 @@ func generateCommand() *command {
 			`vkandinsky --config configs/config_5s_i2v_pro_20b.yaml --prompt "The dragon breathes fire." --image dragon.jpg \`,
 			`    --video_duration 5 --enable_block_swap --blocks_in_memory 6 --offload`,
 			`vkandinsky --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --blocks-in-memory 2 --vram-budget 12GiB \`,
-			`    --image dragon.jpg --prompt "The dragon breathes fire." --contact-sheet dragon.png`,
+			`    --image dragon.jpg --prompt "The dragon breathes fire." --contact-sheet dragon.png --timeline dragon.svg`,
 		},
 	}
 	var o generateOptions
@@ -120,6 +122,7 @@ type job struct {
 	settings   kandinsky5.Settings
 	options    kandinsky5.Options
 	engine     engine.Options
+	files      timelineFlags
 }
 
 func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) error {
@@ -134,12 +137,20 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if err != nil {
 		return err
 	}
+	j.files = o.output.files
 	result, err := j.run(ctx, c, log, !o.log.quiet)
 	if err != nil {
 		return err
 	}
 	if err := o.output.write(ctx, result.Clip, log); err != nil {
 		return err
+	}
+	sentence := whereTheTimeWent(result.Stats)
+	if err := o.output.files.write(result.Trace, o.output.file+": "+j.settings.Prompt, sentence); err != nil {
+		return err
+	}
+	if !o.log.quiet {
+		fmt.Fprintln(c, sentence)
 	}
 	return o.output.report(c, j.settings, result.Stats)
 }
@@ -157,6 +168,9 @@ func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool) 
 		}()
 	}
 	err = withDevice(ctx, j.engine, func(d *engine.Device) (err error) {
+		if err := j.files.check(d); err != nil {
+			return err
+		}
 		log.Info("device", "name", d.Summary.Physical.Info.Name, "kernels", d.Caps().Tier)
 		result, err = j.generate(ctx, d)
 		return err
@@ -222,7 +236,7 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 	if j.engine, err = o.device.options(log); err != nil {
 		return nil, err
 	}
-	j.engine.Marks = o.output.stats || o.output.json
+	j.engine.Marks = true
 	config, err := o.model.config()
 	if err != nil {
 		return nil, err
@@ -319,6 +333,9 @@ func (o *outputFlags) check(r *requestFlags) error {
 	}
 	if err := media.CheckOutput(o.file); err != nil {
 		return badInput(err)
+	}
+	if err := o.files.checkPaths(); err != nil {
+		return err
 	}
 	if o.sheet != "" {
 		if !strings.EqualFold(filepath.Ext(o.sheet), ".png") {

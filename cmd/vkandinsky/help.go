@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 )
 
 // help prints the overview, or the help of the command named.
@@ -14,6 +15,11 @@ func help(c *console, args []string) error {
 	cmd := findCommand(args[0])
 	if cmd == nil {
 		return badInput(fmt.Errorf("unknown command %q: vkandinsky help lists them", args[0]))
+	}
+	if sub, rest := cmd.sub(args[1:]); sub != nil && len(rest) == 0 {
+		cmd = sub
+	} else if len(args) > 1 && len(cmd.subs) > 0 {
+		return badInput(fmt.Errorf("unknown command %q: vkandinsky help %s lists them", strings.Join(args, " "), cmd.name))
 	}
 	return printHelp(c.out, cmd)
 }
@@ -43,6 +49,14 @@ func printHelp(w io.Writer, cmd *command) error {
 		fmt.Fprint(w, " "+cmd.args)
 	}
 	fmt.Fprintf(w, "\n\n%s\n", cmd.about)
+	if len(cmd.subs) > 0 {
+		fmt.Fprintf(w, "\nCommands, each with --help:\n")
+		var rows []string
+		for _, s := range cmd.subs {
+			rows = append(rows, fmt.Sprintf("  %s %s\t%s", cmd.name, s.name, s.summary))
+		}
+		_ = table(w, rows)
+	}
 	for _, g := range cmd.flags.groups {
 		fmt.Fprintf(w, "\n%s:\n%s", g.title, g.set.FlagUsagesWrapped(110))
 	}

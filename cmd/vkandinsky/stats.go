@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"time"
 
+	"github.com/vkandinsky/vkandinsky/internal/units"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
 )
@@ -13,6 +15,9 @@ type generated struct {
 	Output       string              `json:"output"`
 	FramesDir    string              `json:"frames_dir,omitempty"`
 	ContactSheet string              `json:"contact_sheet,omitempty"`
+	Timeline     string              `json:"timeline,omitempty"`
+	Trace        string              `json:"trace,omitempty"`
+	Summary      string              `json:"summary"` // where the time went, in a sentence
 	Settings     kandinsky5.Settings `json:"settings"`
 	Stats        kandinsky5.Stats    `json:"stats"`
 }
@@ -25,10 +30,34 @@ func (o *outputFlags) report(c *console, s kandinsky5.Settings, stats kandinsky5
 		}
 	}
 	if o.json {
-		return c.printJSON(generated{Output: o.file, FramesDir: o.frames, ContactSheet: o.sheet, Settings: s, Stats: stats})
+		return c.printJSON(generated{Output: o.file, FramesDir: o.frames, ContactSheet: o.sheet, Timeline: o.files.picture, Trace: o.files.trace, Summary: whereTheTimeWent(stats), Settings: s, Stats: stats})
 	}
 	_, err := fmt.Fprintln(c.out, o.file)
 	return err
+}
+
+// whereTheTimeWent says it in a sentence.
+func whereTheTimeWent(s kandinsky5.Stats) string {
+	var total, denoise time.Duration
+	longest := kandinsky5.StageStats{}
+	for _, stage := range s.Stages {
+		total += stage.Took
+		if stage.Stage == kandinsky5.StageDenoise {
+			denoise = stage.Took
+		}
+		if stage.Took > longest.Took {
+			longest = stage
+		}
+	}
+	share := func(d time.Duration) string { return units.Percent(d.Seconds() / max(total.Seconds(), 1e-9)) }
+	verdict := "not measured: the device has no timestamps on its compute queue"
+	if s.Verdict != nil {
+		verdict = s.Verdict.Text
+	}
+	if longest.Stage == kandinsky5.StageDenoise {
+		return fmt.Sprintf("denoising took %s of %s and was %s", share(denoise), seconds(total), verdict)
+	}
+	return fmt.Sprintf("most of %s went into the stage %q (%s); denoising took %s and was %s", seconds(total), longest.Stage, share(longest.Took), share(denoise), verdict)
 }
 
 // printStats writes a table of where time and memory went. It goes to the log's side: standard output has the path.

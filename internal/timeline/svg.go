@@ -42,6 +42,8 @@ func (k Kind) style() style {
 // WriteSVG draws the chart, 1200 pixels wide.
 func (c Chart) WriteSVG(w io.Writer) error {
 	d := &drawing{Writer: bufio.NewWriter(w)}
+	c.Title = shorten(c.Title, titleChars)
+	c.Notes = wrap(c.Notes, noteChars)
 	height := d.measure(c)
 	d.line(`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="DejaVu Sans, Segoe UI, Helvetica, Arial, sans-serif" font-size="12">`, width, height, width, height)
 	d.line(`<title>%s</title>`, escape(c.Title))
@@ -61,6 +63,39 @@ func (c Chart) WriteSVG(w io.Writer) error {
 	}
 	d.line(`</svg>`)
 	return d.Flush()
+}
+
+// How many characters of a title and of a note fit the picture's width.
+const (
+	titleChars = 110
+	noteChars  = 165
+)
+
+// shorten cuts a text off.
+func shorten(s string, most int) string {
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
+}
+
+// wrap breaks lines between words.
+func wrap(lines []string, most int) (out []string) {
+	for _, line := range lines {
+		now := ""
+		for _, word := range strings.Fields(line) {
+			if now != "" && len([]rune(now))+1+len([]rune(word)) > most {
+				out = append(out, now)
+				now = ""
+			}
+			if now != "" {
+				now += " "
+			}
+			now += shorten(word, most)
+		}
+		out = append(out, now)
+	}
+	return out
 }
 
 // measure returns the height of the picture.

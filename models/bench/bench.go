@@ -56,7 +56,11 @@ type Report struct {
 	BytesPerPass int64         `json:"bytes_per_pass"` // over the bus
 	CopyRate     float64       `json:"copy_bytes_per_second"`
 	Swap         swap.Counters `json:"swap"`
-	Timing       swap.Timing   `json:"timing"`
+	Timing       swap.Timing   `json:"timing"`  // of the passes but for the first, where there are more
+	Verdict      swap.Verdict  `json:"verdict"` // of the same
+	// Disorder counts uses and copies in an order that cannot be: see swap.Intervals.
+	Disorder int        `json:"impossible_orders"`
+	Trace    swap.Trace `json:"-"`
 }
 
 // Pass is one forward pass.
@@ -85,6 +89,11 @@ func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error
 	}
 	r.LoadTime = time.Since(start)
 	o.progress(0)
+	if r.clock, err = d.Clock(ctx); err == nil {
+		r.timed = true
+	} else if !errors.Is(err, engine.ErrNoTimestamps) {
+		return nil, errors.Join(err, m.Close())
+	}
 	err = r.passes(ctx, d, m, o)
 	r.Swap, r.Plan = m.Counters()
 	if err := errors.Join(err, m.Close()); err != nil {
@@ -119,7 +128,9 @@ func (o Options) branches() int {
 // measured is a report with what is needed until it is finished.
 type measured struct {
 	*Report
-	compute []engine.Span // of all passes
+	clock  engine.Clock
+	timed  bool
+	second float64 // when the second pass began, on the device's clock; 0 where there is none
 }
 
 func newReport(d *engine.Device, o Options) *measured {
@@ -159,11 +170,16 @@ func (r *measured) passes(ctx context.Context, d *engine.Device, m *dit.Model, o
 		return err
 	}
 	size := dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth, RopeScale: kandinsky5.RopeScale(o.Config)}
+	start := time.Now()
 	pass, err := m.NewPass(ctx, dit.PassOptions{Size: size, Prompts: prompts, Times: o.times()})
 	if err != nil {
 		return err
 	}
 	d.Compute().TakeSpans()
+	if r.timed {
+		begin := r.clock.At(start)
+		r.Trace.Host = append(r.Trace.Host, engine.Span{Label: "text blocks", Start: begin, End: begin + float64(time.Since(start))})
+	}
 	for n := range o.Passes {
 		if err := r.pass(ctx, d, pass, dit.Input{Latents: latents, MaskFrames: 1, Time: o.times()[n]}); err != nil {
 			return errors.Join(fmt.Errorf("pass %d of %d: %w", n+1, o.Passes, err), pass.Close())
@@ -186,7 +202,7 @@ func (r *measured) pass(ctx context.Context, d *engine.Device, pass *dit.Pass, i
 	took := time.Since(start)
 	after := s.Counters()
 	spans := s.TakeSpans()
-	r.compute = append(r.compute, spans...)
+	r.keep(start, took, spans)
 	kernels, device := byKernel(spans)
 	r.Passes = append(r.Passes, Pass{
 		Time: took, DeviceTime: device, RecordTime: after.RecordTime - before.RecordTime,
@@ -197,6 +213,20 @@ func (r *measured) pass(ctx context.Context, d *engine.Device, pass *dit.Pass, i
 	return nil
 }
 
+// keep adds a pass to the trace.
+func (r *measured) keep(start time.Time, took time.Duration, spans []engine.Span) {
+	if !r.timed {
+		return
+	}
+	begin := r.clock.At(start)
+	if len(r.Passes) == 1 {
+		r.second = begin
+	}
+	label := fmt.Sprintf("pass %d", len(r.Passes)+1)
+	r.Trace.Host = append(r.Trace.Host, engine.Span{Label: label, Start: begin, End: begin + float64(took)})
+	r.Trace.Compute = append(r.Trace.Compute, spans...)
+}
+
 // finish works out what needs the whole run.
 func (r *measured) finish(d *engine.Device, transfer []engine.Span) {
 	r.PeakDevice = d.Mem.Peak(memory.Device)
@@ -204,7 +234,12 @@ func (r *measured) finish(d *engine.Device, transfer []engine.Span) {
 	r.PlanText = r.Plan.String()
 	r.BlockBytes = r.blockBytes()
 	r.BytesPerPass = int64(r.Plan.LoadsPerPass()) * r.BlockBytes
-	r.Timing = swap.Stalls(r.compute, transfer)
+	r.Trace.Transfer = transfer
+	all := swap.IntervalsOf(r.Trace.Compute, transfer)
+	r.Disorder = all.Disorder(r.Plan, time.Millisecond)
+	x := all.Since(r.second)
+	r.Timing = x.Timing()
+	r.Verdict = r.verdictOf(d, x)
 	if r.Timing.Copying > 0 {
 		r.CopyRate = float64(int64(r.Timing.Copies)*r.BlockBytes) / r.Timing.Copying.Seconds()
 	}

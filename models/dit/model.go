@@ -176,6 +176,9 @@ func (m *Model) Counters() (swap.Counters, swap.Plan) {
 	return m.visual.swap.Counters(), m.visual.swap.Plan()
 }
 
+// BlockBytes returns the size of a visual block.
+func (m *Model) BlockBytes() int64 { return m.visual.blocks.BlockBytes() }
+
 // TakeCopies returns the timed copies of visual blocks since the last call, also after Close; see
 // swap.Swapper.TakeSpans.
 func (m *Model) TakeCopies() []engine.Span {

@@ -83,6 +83,9 @@ type Progress struct {
 type Result struct {
 	Clip  *Clip
 	Stats Stats
+	// Trace is what ran when: the stages, and the blocks and their copies while denoising. Empty unless the device measures
+	// time (engine.Options.Marks).
+	Trace swap.Trace
 }
 
 // Stats tell where time and memory went.
@@ -91,6 +94,7 @@ type Stats struct {
 	Swap       swap.Counters `json:"swap"`
 	SwapPlan   string        `json:"swap_plan"`
 	Timing     *swap.Timing  `json:"swap_timing,omitempty"` // with engine.Options.Marks: how copies and compute lay beside each other
+	Verdict    *swap.Verdict `json:"verdict,omitempty"`     // on the steps but for the first, in which kernels are compiled
 	PeakDevice int64         `json:"peak_device_bytes"`
 	PeakPinned int64         `json:"peak_pinned_bytes"`
 	Skipped    int           `json:"skipped_passes"`

@@ -2,6 +2,7 @@ package kandinsky5
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -27,7 +28,8 @@ type Pipeline struct {
 	nets    networks
 	qwenTok *tokenizer.Tokenizer
 	clipTok *tokenizer.Tokenizer
-	dit     *dit.Model // nil while it is not loaded
+	dit     *dit.Model    // nil while it is not loaded
+	tier    swap.HostTier // where its blocks wait
 }
 
 // networks are the open checkpoints with their configurations.
@@ -143,6 +145,9 @@ type run struct {
 	progress func(Progress)
 	stats    Stats
 	arena    *engine.Arena // what lives through stages: prompts, first frame, latents
+	timed    bool          // the device measures time
+	clock    engine.Clock
+	trace    swap.Trace
 }
 
 // Generate makes a video. Errors about the request wrap ErrRequest and come before any work. A cancelled context ends
@@ -154,7 +159,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	}
 	g := &run{Pipeline: p, settings: settings, progress: r.Progress, arena: p.device.NewArena("clip")}
 	defer g.arena.Release()
-	clip, err := g.generate(ctx)
+	clip, err := g.timedGenerate(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
@@ -166,7 +171,18 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 			return nil, err
 		}
 	}
-	return &Result{Clip: clip, Stats: g.stats}, nil
+	return &Result{Clip: clip, Stats: g.stats, Trace: g.trace}, nil
+}
+
+// timedGenerate compares the clocks first.
+func (g *run) timedGenerate(ctx context.Context) (*Clip, error) {
+	clock, err := g.device.Clock(ctx)
+	if err == nil {
+		g.clock, g.timed = clock, true
+	} else if !errors.Is(err, engine.ErrNoTimestamps) {
+		return nil, err
+	}
+	return g.generate(ctx)
 }
 
 func (g *run) generate(ctx context.Context) (*Clip, error) {
@@ -207,6 +223,10 @@ func (g *run) stage(ctx context.Context, stage Stage, work func() error) error {
 	err := work()
 	s := StageStats{Stage: stage, Took: time.Since(start), PeakDevice: mem.Peak(memory.Device)}
 	g.stats.Stages = append(g.stats.Stages, s)
+	if g.timed {
+		begin := g.clock.At(start)
+		g.trace.Host = append(g.trace.Host, engine.Span{Label: string(stage), Start: begin, End: begin + float64(s.Took)})
+	}
 	g.stats.PeakDevice = max(g.stats.PeakDevice, s.PeakDevice)
 	g.stats.PeakPinned = max(g.stats.PeakPinned, mem.Peak(memory.Upload)+mem.Peak(memory.Readback))
 	g.log.Debug("stage over", "stage", stage, "took", s.Took, "peak", memory.Size(s.PeakDevice), "error", err)
@@ -252,7 +272,7 @@ func (g *run) ditOptions() (dit.Options, error) {
 			g.log.Info("blocks stay in the checkpoint file: pinned host memory does not hold them", "needed", memory.Size(needs.Pinned), "free", memory.Size(g.hostRoom()))
 		}
 	}
-	o.Visual.Tier = tier
+	o.Visual.Tier, g.tier = tier, tier
 	return o, nil
 }
 

@@ -3,6 +3,7 @@ package kandinsky5
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
@@ -184,10 +185,11 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 			return engine.Tensor{}, err
 		}
 	}
-	var compute []engine.Span
+	steps := &stepTimes{}
+	g.device.Compute().TakeSpans()
 	options.OnStep = func(step Step) error {
 		g.stats.Skipped += step.Skipped
-		compute = append(compute, g.device.Compute().TakeSpans()...)
+		steps.add(step.Took, g.device.Compute().TakeSpans())
 		g.report(StageDenoise, step.Index+1, step.Count)
 		return nil
 	}
@@ -195,11 +197,46 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 	err = Denoise(ctx, g.device, pass, g.dit, latents, options)
 	counters, plan := g.dit.Counters()
 	g.stats.Swap, g.stats.SwapPlan = counters, plan.String()
-	if len(compute) > 0 {
-		timing := swap.Stalls(compute, g.dit.TakeCopies())
-		g.stats.Timing = &timing
+	if g.timed {
+		g.judge(steps, plan)
 	}
 	return latents, err
+}
+
+// stepTimes collects what the steps took.
+type stepTimes struct {
+	compute []engine.Span
+	took    []time.Duration
+	second  float64 // when the second step's work began, on the device's clock; 0 where there is none
+}
+
+func (s *stepTimes) add(took time.Duration, spans []engine.Span) {
+	if len(s.took) == 1 && len(spans) > 0 {
+		s.second = spans[0].Start
+	}
+	s.took = append(s.took, took)
+	s.compute = append(s.compute, spans...)
+}
+
+// judge works out where the steps' time went.
+func (g *run) judge(s *stepTimes, plan swap.Plan) {
+	g.trace.Compute, g.trace.Transfer = s.compute, g.dit.TakeCopies()
+	all := swap.IntervalsOf(g.trace.Compute, g.trace.Transfer)
+	timing := all.Timing()
+	g.stats.Timing = &timing
+	r := swap.Run{Plan: plan, Tier: g.tier, Shared: g.device.SharedQueue(), Passes: len(s.took), Room: -1, Intervals: all.Since(s.second)}
+	steady := s.took
+	if s.second > 0 {
+		steady = s.took[1:]
+	}
+	for _, d := range steady {
+		r.Time += d
+	}
+	if budget, _ := g.device.Mem.Budget(memory.Device); budget > 0 {
+		r.Room = int(max(0, budget-g.device.Mem.Peak(memory.Device)) / g.dit.BlockBytes())
+	}
+	verdict := swap.Judge(r)
+	g.stats.Verdict = &verdict
 }
 
 // decode turns latents into frames. Larger tiles give better pictures, so the transformer makes room for them.

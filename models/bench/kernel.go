@@ -1,0 +1,205 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/ops"
+	"github.com/vkandinsky/vkandinsky/models/load"
+)
+
+// KernelOptions say how kernels are measured.
+type KernelOptions struct {
+	Precision load.Precision
+	Least     time.Duration // a measurement takes at least so long
+	// Progress, if set, is told after each kernel.
+	Progress func(done, total int)
+}
+
+// KernelReport is what was measured of one kind of kernel.
+type KernelReport struct {
+	Device    string      `json:"device"`
+	Driver    string      `json:"driver"`
+	Kernels   string      `json:"kernels"`
+	Precision string      `json:"precision"`
+	Ceilings  []Ceiling   `json:"ceilings"`
+	Runs      []KernelRun `json:"runs"`
+}
+
+// KernelRun is one shape.
+type KernelRun struct {
+	Name       string        `json:"name"`
+	Shape      string        `json:"shape"`
+	Time       time.Duration `json:"ns"`
+	Operations float64       `json:"operations"` // a multiply-add counts as two
+	TFLOPS     float64       `json:"tflops"`
+	Unit       string        `json:"ceiling_of"`
+	Share      float64       `json:"share_of_ceiling"`
+}
+
+// kernelCase is a shape with what makes its operands and records it.
+type kernelCase struct {
+	name, shape string
+	operations  float64
+	prepare     func(a *engine.Arena) (work func(s *engine.Stream), fill []engine.Tensor)
+}
+
+// runKernels measures the ceilings, then every case.
+func runKernels(ctx context.Context, d *engine.Device, o KernelOptions, cases []kernelCase) (*KernelReport, error) {
+	info := d.Summary.Physical.Info
+	r := &KernelReport{Device: info.Name, Driver: info.Driver + " " + info.DriverInfo, Kernels: d.Caps().Tier.String(), Precision: o.Precision.String()}
+	var err error
+	if r.Ceilings, err = Ceilings(ctx, d, o.Least); err != nil {
+		return nil, err
+	}
+	ceiling := ceilingFor(r.Ceilings, o.Precision)
+	for k, c := range cases {
+		run, err := runKernel(ctx, d, o, c)
+		if err != nil {
+			return nil, fmt.Errorf("%s, %s: %w", c.name, c.shape, err)
+		}
+		run.Unit, run.Share = ceiling.Unit, c.operations/run.Time.Seconds()/ceiling.PerSecond
+		r.Runs = append(r.Runs, run)
+		if o.Progress != nil {
+			o.Progress(k+1, len(cases))
+		}
+	}
+	return r, nil
+}
+
+func runKernel(ctx context.Context, d *engine.Device, o KernelOptions, c kernelCase) (KernelRun, error) {
+	a := d.NewArena("benchmark")
+	defer a.Release()
+	work, fill := c.prepare(a)
+	if err := a.Err(); err != nil {
+		return KernelRun{}, err
+	}
+	for k, t := range fill {
+		if err := fillRandom(ctx, d, t, uint64(k)); err != nil {
+			return KernelRun{}, err
+		}
+	}
+	took, err := timer{d, o.Least}.time(ctx, work)
+	if err != nil {
+		return KernelRun{}, err
+	}
+	return KernelRun{Name: c.name, Shape: c.shape, Time: took, Operations: c.operations, TFLOPS: c.operations / took.Seconds() / 1e12}, nil
+}
+
+// randomElems is how many numbers are drawn; the rest of a tensor repeats them, at a length that no row has.
+const randomElems = 1<<20 + 7
+
+// fillRandom fills a tensor with normal numbers: matrix units take more power, and so run slower, on random operands than on
+// zeros.
+func fillRandom(ctx context.Context, d *engine.Device, t engine.Tensor, seed uint64) error {
+	n := int(min(t.Elems(), randomElems))
+	flat := t.Reshape(int(t.Elems()))
+	if err := d.UploadF32(ctx, flat.View(0, n), normal(rand.New(rand.NewPCG(seed, 5)), n)); err != nil {
+		return err
+	}
+	s := d.Compute()
+	for at := int64(n); at < t.Elems(); { // doubling what is there
+		part := min(at, t.Elems()-at)
+		s.Copy(flat.View(at, int(part)), flat.View(0, int(part)))
+		at += part
+	}
+	return s.Finish(ctx)
+}
+
+// MatmulShape is x [M, K] times wᵀ [K, N].
+type MatmulShape struct {
+	Name    string
+	M, N, K int
+	GELU    bool // the activation of the feed-forward network
+	Add     bool // into the residual stream, fp32
+	Heads   int  // > 0: head-major output of so many heads
+}
+
+// Matmuls measures linear layers in the transformer's types: operands of the precision, sums in fp32.
+func Matmuls(ctx context.Context, d *engine.Device, o KernelOptions, shapes []MatmulShape) (*KernelReport, error) {
+	act := o.Precision.Activation()
+	half := o.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16
+	var cases []kernelCase
+	for _, z := range shapes {
+		cases = append(cases, kernelCase{
+			name: z.Name, shape: fmt.Sprintf("%d×%d×%d", z.M, z.N, z.K), operations: 2 * float64(z.M) * float64(z.N) * float64(z.K),
+			prepare: func(a *engine.Arena) (func(*engine.Stream), []engine.Tensor) {
+				args := ops.MatmulArgs{Half: half, X: a.Alloc("x", act, z.M, z.K), W: a.Alloc("w", act, z.N, z.K), Bias: a.Alloc("bias", engine.F32, z.N)}
+				fill := []engine.Tensor{args.X, args.W, args.Bias}
+				switch {
+				case z.Add:
+					args.Y, args.Gate, args.Add = a.Alloc("y", engine.F32, z.M, z.N), a.Alloc("gate", engine.F32, z.N), true
+					fill = append(fill, args.Y, args.Gate)
+				case z.Heads > 0:
+					args.Y, args.HeadDim = a.Alloc("y", act, z.Heads, z.M, z.N/z.Heads), z.N/z.Heads
+				default:
+					args.Y = a.Alloc("y", act, z.M, z.N)
+				}
+				if z.GELU {
+					args.Activation = ops.GELU
+				}
+				return func(s *engine.Stream) { ops.Matmul(s, args) }, fill
+			},
+		})
+	}
+	return runKernels(ctx, d, o, cases)
+}
+
+// AttentionShape is full attention of Heads heads.
+type AttentionShape struct {
+	Name                          string
+	Heads, Queries, Keys, HeadDim int
+}
+
+// Attentions measures full attention.
+func Attentions(ctx context.Context, d *engine.Device, o KernelOptions, shapes []AttentionShape) (*KernelReport, error) {
+	act := o.Precision.Activation()
+	half := o.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16
+	var cases []kernelCase
+	for _, z := range shapes {
+		cases = append(cases, kernelCase{
+			name: z.Name, shape: fmt.Sprintf("%d×%d×%d×%d", z.Heads, z.Queries, z.Keys, z.HeadDim),
+			operations: 4 * float64(z.Heads) * float64(z.Queries) * float64(z.Keys) * float64(z.HeadDim),
+			prepare: func(a *engine.Arena) (func(*engine.Stream), []engine.Tensor) {
+				args := ops.AttentionArgs{Half: half, Q: a.Alloc("q", act, z.Heads, z.Queries, z.HeadDim), K: a.Alloc("k", act, z.Heads, z.Keys, z.HeadDim),
+					V: a.Alloc("v", act, z.Heads, z.Keys, z.HeadDim), Out: a.Alloc("out", act, z.Queries, z.Heads*z.HeadDim)}
+				if half {
+					args.Scratch = a.Alloc("scratch", engine.U32, ops.AttentionScratch(z.Heads, z.Heads))
+				}
+				return func(s *engine.Stream) { ops.Attention(s, args) }, []engine.Tensor{args.Q, args.K, args.V}
+			},
+		})
+	}
+	return runKernels(ctx, d, o, cases)
+}
+
+// ConvShape is a causal convolution with a kernel of 3×3×3 over [Frames, Height, Width, In].
+type ConvShape struct {
+	Name                           string
+	Frames, Height, Width, In, Out int
+}
+
+// Convs measures the autoencoder's convolutions, in fp16 as there, or in fp32.
+func Convs(ctx context.Context, d *engine.Device, o KernelOptions, shapes []ConvShape) (*KernelReport, error) {
+	act := engine.F16
+	if o.Precision == load.Float32 {
+		act = engine.F32
+	}
+	half := o.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16
+	var cases []kernelCase
+	for _, z := range shapes {
+		cases = append(cases, kernelCase{
+			name: z.Name, shape: fmt.Sprintf("%d×%d×%d×%d×%d", z.Frames, z.Height, z.Width, z.In, z.Out),
+			operations: 2 * 27 * float64(z.Frames) * float64(z.Height) * float64(z.Width) * float64(z.In) * float64(z.Out),
+			prepare: func(a *engine.Arena) (func(*engine.Stream), []engine.Tensor) {
+				args := ops.Conv3DArgs{Half: half, X: a.Alloc("x", act, z.Frames, z.Height, z.Width, z.In), W: a.Alloc("w", act, z.Out, 3, 3, 3, z.In),
+					Bias: a.Alloc("bias", engine.F32, z.Out), Y: a.Alloc("y", act, z.Frames, z.Height, z.Width, z.Out)}
+				return func(s *engine.Stream) { ops.Conv3D(s, args) }, []engine.Tensor{args.X, args.W, args.Bias}
+			},
+		})
+	}
+	return runKernels(ctx, d, o, cases)
+}
