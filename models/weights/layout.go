@@ -54,6 +54,22 @@ func (l Layout) Part(c Component) Part {
 	return Part{}
 }
 
+// ImageProcessor returns the path of preprocessor_config.json, which lies beside the tokenizer or the text encoder; empty
+// when there is none.
+func (l Layout) ImageProcessor() string {
+	const name = "preprocessor_config.json"
+	dir := l.Qwen.Path
+	if isFile(dir) {
+		dir = filepath.Dir(dir)
+	}
+	for _, folder := range []string{l.QwenTokenizer, dir} {
+		if folder != "" && isFile(filepath.Join(folder, name)) {
+			return filepath.Join(folder, name)
+		}
+	}
+	return ""
+}
+
 // Require returns one error that lists which of the given networks, or of the tokenizers that go with them, were
 // not found.
 func (l Layout) Require(components ...Component) error {
