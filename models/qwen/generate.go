@@ -18,6 +18,8 @@ type GenerateOptions struct {
 	// Choose picks the next id from its logits [V] and the ids so far, prompt and continuation; nil means Greedy. An
 	// error ends the text.
 	Choose func(logits []float32, ids []int32) (int32, error)
+	// Added, if set, is called after each id with all that were added so far, which it must not keep or change.
+	Added func(ids []int32)
 }
 
 // Greedy picks the largest logit, the first of equal ones. Logits that are not numbers are an error.
@@ -61,7 +63,11 @@ func (m *Model) Generate(ctx context.Context, prompt Prompt, o GenerateOptions) 
 			return nil, err
 		}
 		g.ids = append(g.ids, id)
-		if added := g.ids[len(p.IDs):]; len(added) == o.Max || slices.Contains(o.Stop, id) {
+		added := g.ids[len(p.IDs):]
+		if o.Added != nil {
+			o.Added(added)
+		}
+		if len(added) == o.Max || slices.Contains(o.Stop, id) {
 			return added, nil
 		}
 		if err := g.step(ctx); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
 	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
 func TestMatchesTheReference(t *testing.T) {
@@ -71,9 +72,20 @@ func (g *goldenCase) comparePicture(t *testing.T, d *engine.Device, m *Model, li
 
 func (g *goldenCase) compareContinuation(t *testing.T, m *Model) {
 	want := g.ints(t, "f32.generated_ids")
-	ids, err := m.Generate(t.Context(), g.picture(t), GenerateOptions{Max: len(want)})
+	var told [][]int32
+	// The reference's ids were chosen without repetition penalty.
+	ids, err := m.Generate(t.Context(), g.picture(t), GenerateOptions{Max: len(want), Choose: Chooser(weights.GenerationConfig{RepetitionPenalty: 1}, 1),
+		Added: func(ids []int32) { told = append(told, slices.Clone(ids)) }})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for n, ids := range told {
+		if !slices.Equal(ids, want[:n+1]) {
+			t.Errorf("after %d ids %v were told", n+1, ids)
+		}
+	}
+	if len(told) != len(want) {
+		t.Errorf("%d ids were told, want %d", len(told), len(want))
 	}
 	if !slices.Equal(ids, want) {
 		p, last := g.text(t)
