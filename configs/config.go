@@ -42,6 +42,9 @@ type Model struct {
 	VAE            VAE
 	Qwen           TextEmbedder
 	CLIP           TextEmbedder
+	// KeepPrompt says that this model's prompts are not to be written out by its language model, unless asked for
+	// (expand_prompt: false; upstream's files lack the key, and its default is to expand).
+	KeepPrompt bool
 }
 
 // DiTParams is the shape of the diffusion transformer.

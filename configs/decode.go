@@ -119,6 +119,9 @@ func readModel(s *section, m *Model) {
 	s.string("checkpoint_path", true, &m.CheckpointPath)
 	s.int("num_steps", true, &m.NumSteps)
 	s.float("guidance_weight", true, &m.GuidanceWeight)
+	expand := true
+	s.bool("expand_prompt", false, &expand)
+	m.KeepPrompt = !expand
 	readDiT(s.section("dit_params", true), &m.DiT)
 	if s.has("attention") {
 		readAttention(s.section("attention", false), &m.Attention)

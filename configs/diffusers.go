@@ -44,6 +44,7 @@ func FromDiffusers(file string, data []byte) (*Config, error) {
 	m.VAE = VAE{Name: "hunyuan", CheckpointPath: "vae"}
 	m.Qwen = TextEmbedder{CheckpointPath: "text_encoder", TokenizerPath: "tokenizer", MaxLength: 256}
 	m.CLIP = TextEmbedder{CheckpointPath: "text_encoder_2", TokenizerPath: "tokenizer_2", MaxLength: 77}
+	m.KeepPrompt = takeKeepPrompt(r, dit)
 	readDiT(newSection(r, "model.dit_params", dit), &m.DiT)
 	if s := newSection(r, "model.attention", attention); s.has("type") { // without it Diffusers attends in full
 		readAttention(s, &m.Attention)
@@ -55,6 +56,22 @@ func FromDiffusers(file string, data []byte) (*Config, error) {
 		return nil, flatKey(err)
 	}
 	return c, nil
+}
+
+// takeKeepPrompt takes expand_prompt out of the transformer's keys. Published folders do not have it; models that this
+// program makes up say false.
+func takeKeepPrompt(r *report, dit *yaml.Node) bool {
+	const key = "expand_prompt"
+	for i := 0; i+1 < len(dit.Content); i += 2 {
+		if dit.Content[i].Value == key {
+			expand := true
+			s := newSection(r, "model.dit_params", &yaml.Node{Kind: yaml.MappingNode, Content: dit.Content[i : i+2 : i+2]})
+			s.bool(key, false, &expand)
+			dit.Content = append(dit.Content[:i:i], dit.Content[i+2:]...)
+			return !expand
+		}
+	}
+	return false
 }
 
 // ParseDiTParams reads the transformer's shape alone from a json object with the names of the yaml's dit_params

@@ -23,6 +23,9 @@ func (c *Config) YAML() ([]byte, error) {
 			),
 		),
 	)
+	if m.KeepPrompt {
+		add(top.Content[3], "expand_prompt", false)
+	}
 	if c.MagRatios != nil {
 		add(top, "magcache", pairs("mag_ratios", c.MagRatios))
 	}

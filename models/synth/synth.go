@@ -67,7 +67,7 @@ func small(name string, o weights.SynthOptions, steps int) Model {
 	d := o.DiT
 	c := &configs.Config{Name: name, Metrics: configs.Metrics{Resolution: 512, ScaleFactor: [3]float64{1, 2, 2}}}
 	c.Model = configs.Model{
-		NumSteps: steps, GuidanceWeight: 5,
+		NumSteps: steps, GuidanceWeight: 5, KeepPrompt: true,
 		DiT: configs.DiTParams{
 			InVisualDim: d.InVisualDim, OutVisualDim: d.OutVisualDim, InTextDim: d.InTextDim, InTextDim2: d.InTextDim2, TimeDim: d.TimeDim,
 			PatchSize: d.PatchSize, ModelDim: d.ModelDim, FFDim: d.FFDim, NumTextBlocks: d.NumTextBlocks, NumVisualBlocks: d.NumVisualBlocks,

@@ -1,11 +1,13 @@
 package weights
 
-// ditFile is transformer/config.json with the keys Diffusers adds.
+// ditFile is transformer/config.json with the keys Diffusers adds, and one that says not to write prompts out: a random
+// model writes noise.
 func ditFile(c DiTConfig) any {
 	return struct {
 		Class string `json:"_class_name"`
 		DiTConfig
-	}{"Kandinsky5Transformer3DModel", c}
+		ExpandPrompt bool `json:"expand_prompt"`
+	}{"Kandinsky5Transformer3DModel", c, false}
 }
 
 // vaeFile is vae/config.json with the keys that Diffusers needs to build the network.
