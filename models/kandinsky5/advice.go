@@ -33,7 +33,7 @@ func adviseHost(o Options) string {
 func adviseDevice(stage Stage, o Options) string {
 	const budget = "raise --vram-budget"
 	switch {
-	case stage == StageText && o.QwenLayersInMemory != 1:
+	case (stage == StageText || stage == StageExpand) && o.QwenLayersInMemory != 1:
 		return "keep fewer layers of the text encoder on the device (--qwen-layers-in-memory 1), or " + budget
 	case stage != StageLoad && stage != StageDenoise:
 		return "make a smaller video, or " + budget

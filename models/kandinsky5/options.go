@@ -31,6 +31,8 @@ type Options struct {
 	HostTier    swap.HostTier
 	// QwenLayersInMemory is how many layers of the text encoder are on the device at once; 0 keeps as many as fit.
 	QwenLayersInMemory int
+	// ExpandTokens is how many tokens an expanded prompt has at most; 0: 256, as upstream has it.
+	ExpandTokens int
 	// Offload takes every stage's weights from the device when the stage is over, and not only when another one needs
 	// the memory.
 	Offload bool
@@ -55,8 +57,12 @@ type Request struct {
 	Guidance       float64
 	SchedulerScale float64 // shift of the times towards noise; 0: 10 as upstream's pipelines have it
 	Seed           uint64
-	MagCache       bool           // skip passes that change little
-	Progress       func(Progress) // may be nil; called on the goroutine of Generate
+	MagCache       bool // skip passes that change little
+	// ExpandPrompt lets the language model write the prompt out first. See Checkpoint.CheckExpansion.
+	ExpandPrompt bool
+	// Expanding, if not nil, is called with the expanded prompt so far whenever it has grown, on the goroutine of Generate.
+	Expanding func(text string)
+	Progress  func(Progress) // may be nil; called on the goroutine of Generate
 }
 
 // Stage names a part of the work.
@@ -65,6 +71,7 @@ type Stage string
 // Stages of Generate, in order.
 const (
 	StageLoadText Stage = "load text encoders"
+	StageExpand   Stage = "expand prompt" // with Request.ExpandPrompt
 	StageText     Stage = "encode text"
 	StageImage    Stage = "encode image"
 	StageLoad     Stage = "load transformer"
@@ -81,8 +88,9 @@ type Progress struct {
 
 // Result is a finished video.
 type Result struct {
-	Clip  *Clip
-	Stats Stats
+	Clip     *Clip
+	Settings Settings // what was done, with the expanded prompt
+	Stats    Stats
 	// Trace is what ran when: the stages, and the blocks and their copies while denoising. Empty unless the device measures
 	// time (engine.Options.Marks).
 	Trace swap.Trace

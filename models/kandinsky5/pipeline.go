@@ -143,6 +143,7 @@ type run struct {
 	*Pipeline
 	settings Settings
 	progress func(Progress)
+	told     func(text string) // Request.Expanding
 	stats    Stats
 	arena    *engine.Arena // what lives through stages: prompts, first frame, latents
 	timed    bool          // the device measures time
@@ -157,7 +158,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &run{Pipeline: p, settings: settings, progress: r.Progress, arena: p.device.NewArena("clip")}
+	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding, arena: p.device.NewArena("clip")}
 	defer g.arena.Release()
 	clip, err := g.timedGenerate(ctx)
 	if err != nil {
@@ -171,7 +172,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 			return nil, err
 		}
 	}
-	return &Result{Clip: clip, Stats: g.stats, Trace: g.trace}, nil
+	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Trace: g.trace}, nil
 }
 
 // timedGenerate compares the clocks first.
@@ -194,6 +195,7 @@ func (g *run) generate(ctx context.Context) (*Clip, error) {
 		skip  bool
 		work  func() error
 	}{
+		{StageExpand, !g.settings.ExpandPrompt, func() error { return g.expandPrompt(ctx) }},
 		{StageText, false, func() (err error) { prompts, err = g.encodeText(ctx); return }},
 		{StageImage, g.settings.image == nil, func() (err error) { first, err = g.encodeImage(ctx); return }},
 		{StageLoad, g.dit != nil, func() error { return g.loadTransformer(ctx) }},

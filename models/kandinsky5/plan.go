@@ -2,6 +2,7 @@ package kandinsky5
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -12,6 +13,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/qwen"
+	"github.com/vkandinsky/vkandinsky/models/tokenizer"
 	"github.com/vkandinsky/vkandinsky/models/vae"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -87,6 +89,7 @@ type planNetworks struct {
 	vaeStored       weights.DType
 	vae             weights.VAEConfig
 	qwenConfig      weights.QwenConfig
+	layout          weights.Layout // zero for the published networks
 	clipConfig      weights.CLIPConfig
 }
 
@@ -139,32 +142,52 @@ func (n *planNetworks) open(c *Checkpoint) (func() error, error) {
 		return nil, oneline.Join(err, p.Close())
 	}
 	*n = planNetworks{dit: p.nets.ditReader, qwen: p.nets.qwenReader, clip: p.nets.clipReader, vaeStored: storedType(p.nets.vae),
-		vae: p.nets.vaeConfig, qwenConfig: p.nets.qwenConfig, clipConfig: p.nets.clipConfig}
+		vae: p.nets.vaeConfig, layout: c.Layout, qwenConfig: p.nets.qwenConfig, clipConfig: p.nets.clipConfig}
 	return p.Close, nil
 }
 
 func (p *planner) plan() error {
-	for _, stage := range []func() error{p.text, p.image, p.denoise, p.decode} {
+	for _, stage := range []func() error{p.expand, p.text, p.image, p.denoise, p.decode} {
 		if err := stage(); err != nil {
 			return err
 		}
 	}
-	out := p.out
-	for _, s := range out.Stages {
-		out.Device, out.Pinned = max(out.Device, s.Device), max(out.Pinned, s.Pinned)
-	}
-	out.Fits = (p.limits.Device == 0 || out.Device <= p.limits.Device) && (p.limits.Host == 0 || out.Pinned <= p.limits.Host)
-	if !out.Fits {
-		out.Advice = p.advice()
+	p.out.judge(p.limits)
+	if !p.out.Fits {
+		p.out.Advice = p.advice()
 	}
 	return nil
+}
+
+// judge finds the peaks of the stages and whether they fit.
+func (m *MemoryPlan) judge(limits PlanLimits) {
+	m.Device, m.Pinned = 0, 0
+	for _, s := range m.Stages {
+		m.Device, m.Pinned = max(m.Device, s.Device), max(m.Pinned, s.Pinned)
+	}
+	m.Fits = (limits.Device == 0 || m.Device <= limits.Device) && (limits.Host == 0 || m.Pinned <= limits.Host)
+}
+
+// Only returns the plan of a single stage.
+func (m *MemoryPlan) Only(stage Stage, limits PlanLimits) *MemoryPlan {
+	out := *m
+	out.Stages = slices.DeleteFunc(slices.Clone(m.Stages), func(s StagePlan) bool { return s.Stage != stage })
+	if out.judge(limits); out.Fits {
+		out.Advice = ""
+	}
+	return &out
 }
 
 func (p *planner) add(s Stage, items []load.Item, pinned ...PlanItem) {
 	stage := StagePlan{Stage: s}
 	for _, i := range items {
-		stage.Items = append(stage.Items, PlanItem{OnDevice, i.Label, i.When, i.Bytes})
 		stage.Device += i.Bytes
+		// Pieces of one thing, such as a layer's cache, are one item.
+		if n := len(stage.Items); n > 0 && stage.Items[n-1].Label == i.Label && stage.Items[n-1].When == i.When {
+			stage.Items[n-1].Bytes += i.Bytes
+			continue
+		}
+		stage.Items = append(stage.Items, PlanItem{OnDevice, i.Label, i.When, i.Bytes})
 	}
 	for _, i := range pinned {
 		if i.Bytes > 0 {
@@ -199,14 +222,65 @@ func (p *planner) text() error {
 	if sum(pooled) > sum(items) {
 		items = pooled
 	}
+	p.add(StageText, items, p.qwenStaging(items, layers))
+	return nil
+}
+
+// qwenStaging is what streaming decoder layers pins, if not all are on the device.
+func (p *planner) qwenStaging(items []load.Item, layers int) PlanItem {
 	layer := PlanItem{InPinned, "text encoder: staging", "load", 0}
 	for _, i := range items {
 		if layers > 0 && layers < p.nets.qwenConfig.Text.NumHiddenLayers && i.Label == "decoder layers" {
 			layer.Bytes = 2 * i.Bytes / int64(layers)
 		}
 	}
-	p.add(StageText, items, layer)
+	return layer
+}
+
+// expand is the language model at work on the prompt. The ids are counted with the checkpoint's tokenizer; without a
+// checkpoint they are estimated.
+func (p *planner) expand() error {
+	if !p.out.Settings.ExpandPrompt {
+		return nil
+	}
+	e, err := newExpansion(p.nets.layout, p.nets.qwenConfig, p.out.Settings)
+	if err != nil {
+		return err
+	}
+	tokens, err := p.conversation(e)
+	if err != nil {
+		return err
+	}
+	half := p.limits.Half && p.opts.Precision == load.Mixed
+	o, err := expansionOptions(p.nets.qwenConfig, p.nets.qwen, p.opts, e.work(tokens, p.opts.expandTokens()), p.limits.Device, half)
+	if err != nil {
+		return err
+	}
+	items, layers, err := qwen.Plan(p.nets.qwenConfig, p.nets.qwen, o, p.limits.Device, half)
+	if err != nil {
+		return err
+	}
+	p.add(StageExpand, items, p.qwenStaging(items, layers))
 	return nil
+}
+
+// bytesPerID is about how many bytes of English an id of the published vocabulary has.
+const bytesPerID = 4
+
+func (p *planner) conversation(e expansion) (int, error) {
+	if p.nets.layout.QwenTokenizer == "" {
+		n := (len(e.text) + bytesPerID - 1) / bytesPerID
+		for _, cells := range e.cells {
+			n += cells
+		}
+		return n, nil
+	}
+	t, err := tokenizer.OpenQwen(p.nets.layout.QwenTokenizer)
+	if err != nil {
+		return 0, err
+	}
+	ids, err := e.ids(t)
+	return len(ids), err
 }
 
 func sum(items []load.Item) int64 {
@@ -309,7 +383,7 @@ func (p *planner) advice() string {
 			continue
 		}
 		switch {
-		case s.Stage == StageText && p.opts.QwenLayersInMemory > 1:
+		case (s.Stage == StageText || s.Stage == StageExpand) && p.opts.QwenLayersInMemory > 1:
 			return "stream the text encoder: --qwen-layers-in-memory 1"
 		case s.Stage == StageDenoise && p.out.Swap.Slots > 1:
 			if fewer := p.out.Swap.Slots - int((over+p.out.BlockBytes-1)/p.out.BlockBytes); fewer >= 1 {

@@ -19,6 +19,8 @@ func requestError(format string, args ...any) error {
 // Settings are a Request with nothing left open: what Generate will do.
 type Settings struct {
 	Prompt         string           `json:"prompt"`
+	ExpandPrompt   bool             `json:"expand_prompt"`
+	ExpandedPrompt string           `json:"expanded_prompt,omitempty"` // what was encoded instead of Prompt, once it is written
 	NegativePrompt string           `json:"negative_prompt"`
 	Size           configs.Size     `json:"size"`
 	Geometry       configs.Geometry `json:"geometry"`
@@ -27,7 +29,8 @@ type Settings struct {
 	SchedulerScale float64          `json:"scheduler_scale"`
 	Seed           uint64           `json:"seed"`
 	MagCache       bool             `json:"magcache"`
-	image          *Image
+	image          *Image           // the first frame, in the video's size
+	picture        *Image           // as it was given
 }
 
 // defaultSchedulerScale is the shift that upstream's video pipelines use when a call names none (kandinsky-5,
@@ -37,7 +40,7 @@ const defaultSchedulerScale = 10
 // Resolve fills a request's open ends from the configuration and refuses what cannot be; errors wrap ErrRequest and are
 // one line. No weights are needed for it.
 func Resolve(config *configs.Config, r Request) (Settings, error) {
-	s := Settings{Prompt: r.Prompt, Steps: r.Steps, Guidance: r.Guidance, SchedulerScale: r.SchedulerScale, Seed: r.Seed, MagCache: r.MagCache}
+	s := Settings{Prompt: r.Prompt, Steps: r.Steps, Guidance: r.Guidance, SchedulerScale: r.SchedulerScale, Seed: r.Seed, MagCache: r.MagCache, ExpandPrompt: r.ExpandPrompt, picture: r.Image}
 	if strings.TrimSpace(r.Prompt) == "" {
 		return s, requestError("the prompt is empty")
 	}

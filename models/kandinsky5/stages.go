@@ -17,12 +17,17 @@ import (
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
-// texts are the prompts that are encoded: the prompt, and with guidance the negative prompt.
+// texts are the prompts that are encoded: the prompt, written out or as it was given, and with guidance the negative
+// prompt.
 func (s Settings) texts() []string {
-	if Guided(s.Guidance) {
-		return []string{s.Prompt, s.NegativePrompt}
+	prompt := s.Prompt
+	if s.ExpandedPrompt != "" {
+		prompt = s.ExpandedPrompt
 	}
-	return []string{s.Prompt}
+	if Guided(s.Guidance) {
+		return []string{prompt, s.NegativePrompt}
+	}
+	return []string{prompt}
 }
 
 // encodeText makes the conditions of the transformer. Padded rows are dropped at once: no row of a prompt sees them, and
