@@ -37,7 +37,7 @@ func TestMistakesAreOneLineAndStatus2(t *testing.T) {
 		{"no picture", i2v, "--image"},
 		{"picture missing", with(i2v, "--image", filepath.Join(dir, "none.png")), "none.png"},
 		{"picture broken", with(i2v, "--image", notAPicture), "picture.png"},
-		{"prompt expansion", with(t2v, "--expand_prompt", "1"), "not available yet"},
+		{"an expanded prompt without expansion", with(t2v, "--print-prompt", "--expand_prompt", "0"), "--expand-prompt 0 turns off"},
 		{"prompt expansion of another kind", with(t2v, "--expand_prompt", "2"), "--expand-prompt 2"},
 		{"quantised text encoder", with(t2v, "--qwen_quantization"), "not available yet"},
 		{"sage attention", with(t2v, "--attention_engine", "sage"), "sage"},

@@ -52,7 +52,7 @@ func (r *requestFlags) register(f *pflag.FlagSet) {
 	f.Float64Var(&r.scale, "scheduler-scale", 5, "`SHIFT` of the steps towards noise")
 	f.Uint64Var(&r.seed, "seed", upstreamSeed, "`NUMBER` the noise follows from")
 	f.BoolVar(&r.magcache, "magcache", false, "skip forward passes that change little (MagCache)")
-	f.IntVar(&r.expand, "expand-prompt", 0, "`1` would let the text encoder write the prompt out; not available yet")
+	f.IntVar(&r.expand, "expand-prompt", 1, "`1` lets the text encoder write the prompt out, looking at the picture; 0 takes it as it is (also the default of configurations that say so, and of text encoders that cannot write)")
 	f.BoolVar(&r.quantizeQwen, "qwen-quantization", false, "4-bit text encoder; not available yet")
 	f.StringVar(&r.attention, "attention-engine", "auto", "`ENGINE` as the reference program knows them: auto, sdpa, flash_attention_2 and flash_attention_3 all mean this program's own kernels")
 }
@@ -73,12 +73,14 @@ type outputFlags struct {
 	file, frames, sheet string
 	stats, json         bool
 	files               timelineFlags
+	printPrompt         bool
 }
 
 func (o *outputFlags) register(f *pflag.FlagSet) {
 	f.StringVarP(&o.file, "output-filename", "o", "", "`FILE`.mp4, .gif or .png (default vkandinsky_SEED.mp4, .png for one picture)")
 	f.StringVar(&o.frames, "frames-dir", "", "also write every frame as PNG into this `FOLDER`")
 	f.StringVar(&o.sheet, "contact-sheet", "", "also write `FILE`.png with frames side by side")
+	f.BoolVar(&o.printPrompt, "print-prompt", false, "print the expanded prompt alone and make no video")
 	f.BoolVar(&o.stats, "stats", false, "print where time and memory went")
 	f.BoolVar(&o.json, "json", false, "print JSON (settings, statistics, files) instead of the file's path")
 	o.files.register(f)
@@ -87,8 +89,9 @@ func (o *outputFlags) register(f *pflag.FlagSet) {
 func generateCommand() *command {
 	cmd := &command{
 		name: "generate", summary: "make a video from a prompt, and a picture (the default)",
-		about: "Makes a video. The path of what was written is all that standard output gets. Ctrl-C ends the run and leaves no\n" +
-			"half-written file.",
+		about: "Makes a video. First the text encoder writes the prompt out, as the reference program does: --expand-prompt 0 leaves it as\n" +
+			"it is, --print-prompt shows the result alone. The path of what was written is all that standard output gets. Ctrl-C ends\n" +
+			"the run and leaves no half-written file.",
 		examples: []string{
 			`vkandinsky --config configs/config_5s_i2v_pro_20b.yaml --prompt "The dragon breathes fire." --image dragon.jpg \`,
 			`    --video_duration 5 --enable_block_swap --blocks_in_memory 6 --offload`,
@@ -119,10 +122,10 @@ func generateCommand() *command {
 type job struct {
 	checkpoint *kandinsky5.Checkpoint
 	request    kandinsky5.Request
-	settings   kandinsky5.Settings
 	options    kandinsky5.Options
 	engine     engine.Options
 	files      timelineFlags
+	promptOnly bool // expand the prompt, make no video
 }
 
 func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) error {
@@ -138,7 +141,14 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 		return err
 	}
 	j.files = o.output.files
-	result, err := j.run(ctx, c, log, !o.log.quiet)
+	if j.promptOnly {
+		return j.printPrompt(ctx, c, log, !o.log.quiet)
+	}
+	var result *kandinsky5.Result
+	err = j.run(ctx, c, log, !o.log.quiet, func(p *kandinsky5.Pipeline) (err error) {
+		result, err = p.Generate(ctx, j.request)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -146,43 +156,67 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 		return err
 	}
 	sentence := whereTheTimeWent(result.Stats)
-	if err := o.output.files.write(result.Trace, o.output.file+": "+j.settings.Prompt, sentence); err != nil {
+	if err := o.output.files.write(result.Trace, o.output.file+": "+result.Settings.Prompt, sentence); err != nil {
 		return err
 	}
 	if !o.log.quiet {
 		fmt.Fprintln(c, sentence)
 	}
-	return o.output.report(c, j.settings, result.Stats)
+	return o.output.report(c, result.Settings, result.Stats)
 }
 
-// run generates on the device, showing progress if wanted.
-func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool) (result *kandinsky5.Result, err error) {
+// printPrompt expands the prompt and prints nothing else.
+func (j *job) printPrompt(ctx context.Context, c *console, log *slog.Logger, show bool) error {
+	var text string
+	err := j.run(ctx, c, log, show, func(p *kandinsky5.Pipeline) (err error) {
+		text, err = p.ExpandPrompt(ctx, j.request)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.out, text)
+	return err
+}
+
+// run works on the device with a pipeline, showing progress if wanted.
+func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, work func(*kandinsky5.Pipeline) error) (err error) {
 	if show {
 		reporter, done := c.progress()
 		defer done()
-		j.request.Progress = showProgress(reporter)
+		stream := &promptStream{log: log}
+		if progress.IsTerminal(c.err) {
+			stream.out = c.err
+		}
+		defer stream.end()
+		j.request.Expanding, j.request.Progress = stream.told, showProgress(reporter, stream)
 		defer func() {
 			if err == nil {
 				reporter.Done()
 			}
 		}()
 	}
-	err = withDevice(ctx, j.engine, func(d *engine.Device) (err error) {
+	return withDevice(ctx, j.engine, func(d *engine.Device) error {
 		if err := j.files.check(d); err != nil {
 			return err
 		}
 		log.Info("device", "name", d.Summary.Physical.Info.Name, "kernels", d.Caps().Tier)
-		result, err = j.generate(ctx, d)
-		return err
+		return j.withPipeline(ctx, d, work)
 	})
-	return result, err
 }
 
-// showProgress passes what the pipeline tells on to the terminal.
-func showProgress(r *progress.Reporter) func(kandinsky5.Progress) {
+// showProgress passes what the pipeline tells on to the terminal. A text that appears as it is written shows its own
+// progress.
+func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progress) {
 	stage := kandinsky5.Stage("")
 	return func(p kandinsky5.Progress) {
 		r.Memory(p.DeviceBytes)
+		if p.Stage == kandinsky5.StageExpand && s.out != nil {
+			return
+		}
+		if p.Stage != kandinsky5.StageExpand {
+			s.end()
+		}
 		if p.Stage != stage {
 			stage = p.Stage
 			r.Stage(string(p.Stage), p.Total)
@@ -192,23 +226,23 @@ func showProgress(r *progress.Reporter) func(kandinsky5.Progress) {
 	}
 }
 
-// generate makes a pipeline for the one request.
-func (j *job) generate(ctx context.Context, d *engine.Device) (*kandinsky5.Result, error) {
+// withPipeline makes a pipeline for the one request.
+func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*kandinsky5.Pipeline) error) error {
 	p, err := kandinsky5.New(ctx, d, j.checkpoint, j.options)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, err
+			return err
 		}
-		return nil, badInput(err) // nothing but the checkpoint has been looked at
+		return badInput(err) // nothing but the checkpoint has been looked at
 	}
 	if err := j.refuseTooLarge(d); err != nil {
-		return nil, errors.Join(err, p.Close())
+		return errors.Join(err, p.Close())
 	}
-	result, err := p.Generate(ctx, j.request)
+	err = work(p)
 	if closeErr := p.Close(); err == nil {
 		err = closeErr
 	}
-	return result, err
+	return err
 }
 
 // refuseTooLarge plans the run and refuses it, before any work, when the device's memory cannot hold it. Plans count whole
@@ -220,6 +254,9 @@ func (j *job) refuseTooLarge(d *engine.Device) error {
 	if err != nil {
 		return err
 	}
+	if j.promptOnly {
+		plan = plan.Only(kandinsky5.StageExpand, limits)
+	}
 	if limits.Device == 0 || plan.Device <= limits.Device+chunk {
 		return nil
 	}
@@ -228,7 +265,10 @@ func (j *job) refuseTooLarge(d *engine.Device) error {
 
 // check turns the flags into a job.
 func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
-	j := &job{}
+	j := &job{promptOnly: o.output.printPrompt}
+	if j.promptOnly && f.changed("expand-prompt") && o.request.expand == 0 {
+		return nil, badInput(fmt.Errorf("--print-prompt prints the expanded prompt, which --expand-prompt 0 turns off: leave one of them out"))
+	}
 	if err := o.request.checkUpstream(log); err != nil {
 		return nil, err
 	}
@@ -247,10 +287,13 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 	if j.request, err = o.request.request(f); err != nil {
 		return nil, err
 	}
-	if j.settings, err = kandinsky5.Resolve(config, j.request); err != nil {
+	if _, err = kandinsky5.Resolve(config, j.request); err != nil {
 		return nil, badInput(err)
 	}
-	j.checkpoint, err = o.model.checkpoint(config)
+	if j.checkpoint, err = o.model.checkpoint(config); err != nil {
+		return nil, err
+	}
+	j.request.ExpandPrompt, err = o.request.expands(f, config, j.checkpoint, j.promptOnly, log)
 	return j, err
 }
 
@@ -276,10 +319,8 @@ func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Lo
 // checkUpstream refuses what this program cannot do yet, and says what it does instead of choosing an attention library.
 func (r *requestFlags) checkUpstream(log *slog.Logger) error {
 	switch {
-	case r.expand == 1:
-		return badInput(fmt.Errorf("--expand-prompt 1 is not available yet: write the prompt out yourself and use --expand-prompt 0"))
-	case r.expand != 0:
-		return badInput(fmt.Errorf("--expand-prompt %d: use 0", r.expand))
+	case r.expand != 0 && r.expand != 1:
+		return badInput(fmt.Errorf("--expand-prompt %d: use 1, or 0 to take the prompt as it is", r.expand))
 	case r.quantizeQwen:
 		return badInput(fmt.Errorf("--qwen-quantization is not available yet: leave it out; --qwen-layers-in-memory 2 makes the text encoder take little device memory"))
 	}
@@ -324,6 +365,12 @@ func (r *requestFlags) request(f *flags) (kandinsky5.Request, error) {
 
 // check fills in the output's name and makes sure that everything can be written.
 func (o *outputFlags) check(r *requestFlags) error {
+	if o.printPrompt {
+		if o.json || o.stats {
+			return badInput(fmt.Errorf("--print-prompt prints the prompt alone: leave --json and --stats out"))
+		}
+		return nil
+	}
 	if o.file == "" {
 		extension := "mp4"
 		if r.size.seconds == 0 {

@@ -56,7 +56,7 @@ func (o *planOptions) run(ctx context.Context, c *console, cmd *command) error {
 		return err
 	}
 	if o.request.prompt == "" {
-		o.request.prompt = "a prompt" // its length does not matter: texts are padded
+		o.request.prompt = "a prompt" // its length hardly matters: texts are padded, and instructions far longer
 	}
 	if err := o.request.checkUpstream(log); err != nil {
 		return err
@@ -79,6 +79,9 @@ func (o *planOptions) run(ctx context.Context, c *console, cmd *command) error {
 	}
 	checkpoint, err := o.checkpointIfThere(config, log)
 	if err != nil {
+		return err
+	}
+	if request.ExpandPrompt, err = o.request.expands(&cmd.flags, config, checkpoint, false, log); err != nil {
 		return err
 	}
 	plan, err := kandinsky5.PlanRun(config, checkpoint, options, request, limits)

@@ -71,7 +71,7 @@ func TestPlanOfACheckpointOnTheDevice(t *testing.T) {
 
 func TestPlanTakesMistakesAsGenerateDoes(t *testing.T) {
 	for _, more := range [][]string{
-		{"--blocks-in-memory", "61"}, {"--sample-steps", "0"}, {"--width", "100", "--height", "100"}, {"--expand_prompt", "1"},
+		{"--blocks-in-memory", "61"}, {"--sample-steps", "0"}, {"--width", "100", "--height", "100"}, {"--expand_prompt", "2"},
 		{"--checkpoint-dir", filepath.Join(t.TempDir(), "none")}, {"--vram", "much"},
 	} {
 		status, _, stderr := invoke(t, planOf20B(more...)...)

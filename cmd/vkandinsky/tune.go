@@ -105,7 +105,7 @@ func (o *tuneOptions) work() (work tune.Options, err error) {
 	if work.Config, err = o.model.config(); err != nil {
 		return work, err
 	}
-	if work.Geometry, err = (&benchOptions{size: o.size}).geometry(work.Config); err != nil {
+	if work.Geometry, err = o.size.geometry(work.Config); err != nil {
 		return work, err
 	}
 	work.Precision, err = o.model.precision()

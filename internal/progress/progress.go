@@ -74,7 +74,7 @@ func New(opt Options) *Reporter {
 		opt.Every = defaultEvery
 	}
 	f, isFile := opt.Out.(*os.File)
-	terminal := isFile && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+	terminal := IsTerminal(opt.Out)
 	if opt.Width == nil {
 		opt.Width = func() int {
 			if !isFile {
@@ -94,6 +94,12 @@ func New(opt Options) *Reporter {
 		r.stopped.Go(func() { r.tick(stop) })
 	}
 	return r
+}
+
+// IsTerminal reports whether what is written to w can be redrawn.
+func IsTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
 func (r *Reporter) tick(stop <-chan struct{}) {
