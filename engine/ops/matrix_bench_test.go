@@ -20,20 +20,21 @@ func BenchmarkMatrixTiles(b *testing.B) {
 	if d.Caps().Matrix == (engine.MatrixCaps{}) {
 		b.Skip("the device has no cooperative matrices")
 	}
-	tiles, attentionTiles := matrixCandidates, attentionCandidates
+	tiles, ways := matrixCandidates, attentionWays(flexibleCandidates, attentionCandidates)
 	if d.Summary.Physical.Info.Kind == "cpu" { // compiling a large tile takes minutes
 		big = 64
-		tiles, attentionTiles = []matrixTile{smallMatrixTile}, []attentionMatrixTile{smallAttentionMatrixTile}
+		tiles = []matrixTile{smallMatrixTile}
+		ways = attentionWays([]attentionFlexible{smallAttentionFlexible}, []attentionMatrixTile{smallAttentionMatrixTile})
 	}
 	for b.Loop() {
 		checkMatrixTiles(b, d, tiles)
-		checkAttentionTiles(b, d, attentionTiles)
+		checkAttentionTiles(b, d, ways)
 		best := measureMatrixTiles(b, d, big, "cut", tiles)
-		bestAttention := measureAttentionTiles(b, d, big, "cut", attentionTiles)
+		bestAttention := measureAttentionTiles(b, d, big, "cut", ways)
 		measureBands(b, d, big, best)
 		whole := enginetest.OpenWith(b, engine.Options{Limits: engine.TestLimits{MaxDispatchCost: 1e15}})
 		measureMatrixTiles(b, whole, big, "whole", []matrixTile{best})
-		measureAttentionTiles(b, whole, big, "whole", []attentionMatrixTile{bestAttention})
+		measureAttentionTiles(b, whole, big, "whole", []attentionWay{bestAttention})
 	}
 }
 
@@ -49,6 +50,10 @@ var matrixCandidates = []matrixTile{
 	{m: 128, n: 128, k: 64, subM: 64, subN: 32},
 	{m: 256, n: 128, k: 48, subM: 64, subN: 32},
 	{m: 64, n: 64, k: 64, subM: 32, subN: 32},
+}
+
+var flexibleCandidates = []attentionFlexible{
+	{subs: 8, keys: 64}, {subs: 8, keys: 48}, {subs: 8, keys: 32}, {subs: 4, keys: 64}, {subs: 4, keys: 32}, {subs: 12, keys: 48},
 }
 
 var attentionCandidates = []attentionMatrixTile{
@@ -295,6 +300,29 @@ func matrixShapes(rows int) [][2]int {
 	return [][2]int{{4096, 16384}, {16384, 4096}, {4096, 4096}}
 }
 
+// attentionWay is a kernel and a tile for an attention.
+type attentionWay struct {
+	name string
+	plan func(AttentionArgs, engine.Caps) (attentionSizes, attentionMatrix, bool)
+}
+
+// attentionWays lists tiles of both kernels.
+func attentionWays(flexible []attentionFlexible, tiles []attentionMatrixTile) (ways []attentionWay) {
+	for _, f := range flexible {
+		ways = append(ways, attentionWay{fmt.Sprintf("flexible, %d subgroups, %d keys", f.subs, f.keys),
+			func(a AttentionArgs, caps engine.Caps) (attentionSizes, attentionMatrix, bool) {
+				return a.flexible(caps, f)
+			}})
+	}
+	for _, t := range tiles {
+		ways = append(ways, attentionWay{fmt.Sprintf("%+v", t),
+			func(a AttentionArgs, caps engine.Caps) (attentionSizes, attentionMatrix, bool) {
+				return a.candidate(caps, t)
+			}})
+	}
+	return ways
+}
+
 // candidate returns the attention's kernel with a tile, false when the device cannot.
 func (a AttentionArgs) candidate(caps engine.Caps, t attentionMatrixTile) (attentionSizes, attentionMatrix, bool) {
 	z := a.check()
@@ -315,10 +343,10 @@ func (a AttentionArgs) flexible(caps engine.Caps, f attentionFlexible) (attentio
 	return z, m, f.fits(caps, z.dim, a.Mode)
 }
 
-func checkAttentionTiles(b testing.TB, d *engine.Device, tiles []attentionMatrixTile) {
+func checkAttentionTiles(b testing.TB, d *engine.Device, ways []attentionWay) {
 	for _, dt := range matrixRounds(d) {
 		for _, mode := range []string{"full", "masked", "blocks"} {
-			left := len(tiles) // compiling takes time: full and bf16 are what is measured
+			left := len(ways) // compiling takes time: full and bf16 are what is measured
 			if dt == engine.F16 || mode != "full" {
 				left = 2
 			}
@@ -332,11 +360,11 @@ func checkAttentionTiles(b testing.TB, d *engine.Device, tiles []attentionMatrix
 			attentionModes[mode](b, arena, d, rng, c)
 			c.args.Half = true
 			want := c.ref.Run()
-			for _, t := range tiles {
+			for _, way := range ways {
 				start := time.Now()
-				z, m, ok := c.args.candidate(d.Caps(), t)
+				z, m, ok := way.plan(c.args, d.Caps())
 				if !ok && mode == "full" {
-					progress(b, "check attention %v %s %+v: does not fit", dt, mode, t)
+					progress(b, "check attention %v %s %s: does not fit", dt, mode, way.name)
 				}
 				if !ok || left == 0 {
 					continue
@@ -351,16 +379,16 @@ func checkAttentionTiles(b testing.TB, d *engine.Device, tiles []attentionMatrix
 				l2, verdict := math.Sqrt(diff/norm), "ok"
 				if !(l2 <= 0x1p-9+c.args.halfL2(d.Caps())) { // the result is rounded to bf16 too
 					verdict = "WRONG"
-					b.Errorf("attention %v %s %+v: relative L2 error %g", dt, mode, t, l2)
+					b.Errorf("attention %v %s %s: relative L2 error %g", dt, mode, way.name, l2)
 				}
-				progress(b, "check attention %v %s %+v: %s, relative L2 error %.3g (%.1f s with compiling)", dt, mode, t, verdict, l2, time.Since(start).Seconds())
+				progress(b, "check attention %v %s %s: %s, relative L2 error %.3g (%.1f s with compiling)", dt, mode, way.name, verdict, l2, time.Since(start).Seconds())
 			}
 			arena.Release()
 		}
 	}
 }
 
-func measureAttentionTiles(b *testing.B, d *engine.Device, tokens int, how string, tiles []attentionMatrixTile) (best attentionMatrixTile) {
+func measureAttentionTiles(b *testing.B, d *engine.Device, tokens int, how string, ways []attentionWay) (best attentionWay) {
 	heads := 32
 	rng := rand.New(rand.NewPCG(7, 8))
 	arena := d.NewArena("attention tiles")
@@ -378,16 +406,16 @@ func measureAttentionTiles(b *testing.B, d *engine.Device, tokens int, how strin
 		noise(b, d, t, rng, 1)
 	}
 	fastest := math.Inf(1)
-	for _, t := range tiles {
-		z, m, ok := args.candidate(d.Caps(), t)
+	for _, way := range ways {
+		z, m, ok := way.plan(args, d.Caps())
 		if !ok {
 			continue
 		}
 		s := seconds(b, d, func() { args.recordMatrix(d.Compute(), z, m) })
-		fmt.Printf("attention %s %dx128, %d tokens %+v: %.2f ms, %.1f TFLOP/s\n", how, heads, tokens, t, s*1e3,
+		fmt.Printf("attention %s %dx128, %d tokens %s: %.2f ms, %.1f TFLOP/s\n", how, heads, tokens, way.name, s*1e3,
 			4*float64(heads)*float64(tokens)*float64(tokens)*128/s/1e12)
 		if s < fastest {
-			best, fastest = t, s
+			best, fastest = way, s
 		}
 	}
 	return best

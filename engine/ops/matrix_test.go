@@ -40,34 +40,6 @@ var (
 	}
 )
 
-// attentionPlan is one way to compute an attention by matrices.
-type attentionPlan struct {
-	name  string
-	sizes attentionSizes
-	by    attentionMatrix
-}
-
-// attentionPlans lists the ways that drivers which emulate matrices compile in seconds too.
-func attentionPlans(t *testing.T, a AttentionArgs, caps engine.Caps, dim int) (plans []attentionPlan) {
-	t.Helper()
-	add := func(name string, z attentionSizes, m attentionMatrix, ok bool) {
-		if !ok {
-			t.Logf("%s with %d channels does not fit", name, dim)
-			return
-		}
-		plans = append(plans, attentionPlan{name, z, m})
-	}
-	for _, tile := range smallAttentionTiles[dim] {
-		z, m, ok := a.candidate(caps, tile)
-		add(fmt.Sprintf("%+v", tile), z, m, ok)
-	}
-	for _, tile := range smallFlexibleTiles[dim] {
-		z, m, ok := a.flexible(caps, tile)
-		add(fmt.Sprintf("flexible, %d subgroups, %d keys", tile.subs, tile.keys), z, m, ok)
-	}
-	return plans
-}
-
 func TestMatmulByMatricesAgreesWithFloat64InEveryTile(t *testing.T) {
 	d := openMatrices(t)
 	for _, dt := range matrixRounds(d) {
@@ -170,9 +142,14 @@ func TestAttentionByMatricesRaisesTheShiftOfSomeSubgroups(t *testing.T) {
 			for i, v := range c.before {
 				guarded[i] = float32(v)
 			}
-			for _, plan := range attentionPlans(t, c.args, d.Caps(), dim) {
+			for _, way := range attentionWays(smallFlexibleTiles[dim], smallAttentionTiles[dim]) {
+				z, m, ok := way.plan(c.args, d.Caps())
+				if !ok {
+					t.Logf("%v, %d channels: %s does not fit", dt, dim, way.name)
+					continue
+				}
 				for _, p := range peaks {
-					t.Run(fmt.Sprintf("%v, %d channels, %s, %s", dt, dim, plan.name, p.name), func(t *testing.T) {
+					t.Run(fmt.Sprintf("%v, %d channels, %s, %s", dt, dim, way.name, p.name), func(t *testing.T) {
 						c.ref.Q = firstChannel(t, d, c.args.Q, c.ref.Q, func(i int) float32 {
 							if p.query(i) {
 								return 8
@@ -184,7 +161,7 @@ func TestAttentionByMatricesRaisesTheShiftOfSomeSubgroups(t *testing.T) {
 						if err := d.UploadF32(t.Context(), c.guarded, guarded); err != nil {
 							t.Fatal(err)
 						}
-						c.args.recordMatrix(d.Compute(), plan.sizes, plan.by)
+						c.args.recordMatrix(d.Compute(), z, m)
 						c.check(t, d)
 					})
 				}
