@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -37,24 +38,39 @@ func (l *pinnedLoader) start(ctx context.Context) error {
 	return nil
 }
 
-// fill reads all streamed blocks, a few at a time.
+// fill pins memory for all streamed blocks and reads them, a few at a time. Blocks are read while memory for the next ones is
+// being pinned, which takes as long: the system clears every page first.
 func (l *pinnedLoader) fill(ctx context.Context) error {
 	s := l.swapper
+	start := time.Now()
+	group, reading := errgroup.WithContext(ctx)
+	group.SetLimit(max(1, min(maxReaders, runtime.GOMAXPROCS(0)/2)))
+	var failed error
 	for _, block := range s.config.Plan.Streamed {
+		if failed = reading.Err(); failed != nil {
+			break
+		}
+		began := time.Now()
 		region, err := s.device.AllocRegion(memory.Upload, s.source.BlockBytes(), s.config.Name+": host copies")
+		l.count.PinTime += time.Since(began)
 		if err != nil {
-			return fmt.Errorf("block %d in host memory: %w", block, err)
+			failed = fmt.Errorf("block %d in host memory: %w", block, err)
+			break
 		}
 		l.blocks[block] = region
+		dst := region.Bytes()[:s.source.BlockBytes()]
+		group.Go(func() error { return s.source.Read(reading, block, dst) })
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(max(1, min(4, runtime.GOMAXPROCS(0)/2)))
-	for _, block := range s.config.Plan.Streamed {
-		dst := l.blocks[block].Bytes()[:s.source.BlockBytes()]
-		group.Go(func() error { return s.source.Read(ctx, block, dst) })
+	err := group.Wait() // also before an error of this goroutine's: regions are being written
+	l.count.ReadTime = time.Since(start)
+	if err == nil {
+		err = failed
 	}
-	return group.Wait()
+	return err
 }
+
+// maxReaders bounds the blocks that are read at once: a block is read by several goroutines too.
+const maxReaders = 8
 
 func (l *pinnedLoader) submit(n int, after engine.Point) error {
 	s := l.swapper

@@ -61,8 +61,10 @@ type Counters struct {
 	Hits     int64 `json:"hits"`     // of these, already on the device
 	Loads    int64 `json:"loads"`    // copies submitted, also those ahead of need
 	Bytes    int64 `json:"bytes"`    // moved over the bus
-	// ReadTime is host time spent reading blocks into pinned memory, HostWait host time in which recording waited
-	// for a submit (only devices with one queue), both in ns.
+	// ReadTime is host time spent reading blocks into pinned memory (Pinned: all of them at the start, on several goroutines, while
+	// PinTime of it went into pinning the memory), HostWait host time in which recording waited for a submit (only devices with
+	// one queue), all in ns.
+	PinTime  time.Duration `json:"pin_ns"`
 	ReadTime time.Duration `json:"read_ns"`
 	HostWait time.Duration `json:"host_wait_ns"`
 }
@@ -244,7 +246,7 @@ func (s *Swapper) Counters() Counters {
 	c := s.counter
 	if s.loader != nil {
 		l := s.loader.counters()
-		c.Loads, c.ReadTime, c.HostWait = l.Loads, l.ReadTime, l.HostWait
+		c.Loads, c.PinTime, c.ReadTime, c.HostWait = l.Loads, l.PinTime, l.ReadTime, l.HostWait
 		c.Bytes += l.Bytes
 	}
 	return c

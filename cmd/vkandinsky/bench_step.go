@@ -30,6 +30,7 @@ type benchOptions struct {
 	files                   timelineFlags
 	synthetic, resident     bool
 	guided, noTimings, json bool
+	start                   bool // compare the start with reading the files
 	passes, kernels, blocks int
 }
 
@@ -46,6 +47,7 @@ func benchStepCommand() *command {
 	}
 	var o benchOptions
 	f := o.registerWork(cmd)
+	f.BoolVar(&o.start, "start", false, "read the checkpoint's files once first, and compare the start with that")
 	f.BoolVar(&o.resident, "resident", false, "keep all blocks on the device, whatever the configuration says")
 	f = o.registerDevice(cmd)
 	f.IntVar(&o.kernels, "kernel-times", 10, "list the `NUMBER` of kinds of kernels that took most time")
@@ -165,29 +167,40 @@ func (o *benchOptions) check(log *slog.Logger, cmd *command) (work bench.Options
 		blocks = 0
 	}
 	work.Swap = dit.SwapOptions{Slots: blocks, Stream: o.swap.stream, Policy: o.swap.policy(), Tier: o.swap.tier()}
-	work.Weights, close, err = o.weights(work.Config)
+	if o.start && o.synthetic {
+		err = badInputf("--start compares with reading a checkpoint: it excludes --synthetic")
+		return
+	}
+	work.Weights, work.Files, close, err = o.weights(work.Config)
+	if !o.start {
+		work.Files = nil
+	}
 	return
 }
 
-// weights opens the transformer, or makes it up.
-func (o *benchOptions) weights(config *configs.Config) (load.Reader, func(), error) {
+// weights opens the transformer, or makes it up, and returns the files that it lies in.
+func (o *benchOptions) weights(config *configs.Config) (load.Reader, []string, func(), error) {
 	if o.synthetic {
-		return load.Synthetic(weights.BF16), func() {}, nil
+		return load.Synthetic(weights.BF16), nil, func() {}, nil
 	}
 	found, err := o.model.checkpoint(config)
 	if err != nil {
-		return nil, func() {}, err
+		return nil, nil, func() {}, err
 	}
 	ckpt, err := weights.OpenComponent(found.Layout.DiT.Path, weights.DiT)
 	if err != nil {
-		return nil, func() {}, badInput(err)
+		return nil, nil, func() {}, badInput(err)
+	}
+	var files []string
+	for _, f := range ckpt.Files() {
+		files = append(files, f.Path())
 	}
 	close := func() { ckpt.Close() }
 	if err := weights.Check(ckpt, weights.DiTSpec(kandinsky5.DiTConfig(config).DiTConfig)).Err(); err != nil {
 		close()
-		return nil, func() {}, badInput(err)
+		return nil, nil, func() {}, badInput(err)
 	}
-	return load.FromCheckpoint(ckpt), close, nil
+	return load.FromCheckpoint(ckpt), files, close, nil
 }
 
 // config is the model's configuration, with fewer visual blocks where that is asked for.
@@ -235,7 +248,10 @@ func printBench(w io.Writer, r *bench.Report, kernels int) error {
 		fmt.Sprintf("model\t%s, %s precision", r.Config, r.Precision),
 		fmt.Sprintf("work\t%d s of %d×%d: %d visual and %d text tokens, %d branches of %.3g TFLOP%s", r.Seconds, r.Size.Width, r.Size.Height, r.Tokens, r.TextTokens, r.Branches, r.Work.Total()/1e12, attention),
 		fmt.Sprintf("blocks\t%s", r.PlanText),
-		fmt.Sprintf("loading\t%s", seconds(r.LoadTime)),
+		fmt.Sprintf("start\t%s for the weights (pinned memory %s of it), %s for the text blocks", seconds(r.LoadTime), seconds(r.Swap.PinTime), seconds(r.TextTime)),
+	}
+	if r.ReadOnce > 0 {
+		rows = append(rows, fmt.Sprintf("\treading the files once takes %s: the start takes %.2f times as long", seconds(r.ReadOnce), r.StartRatio))
 	}
 	for k, p := range r.Passes {
 		device := ""

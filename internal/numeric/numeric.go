@@ -103,6 +103,38 @@ func BF16FromF32s(dst []byte, src []float32) {
 	}
 }
 
+// BF16FromF32Bytes rounds little-endian float32 elements of src to little-endian bfloat16 in dst, as BF16FromF32 does, two at
+// a time. It returns false when an element of src or of the result is NaN or infinite; the results are then of no use.
+// len(src) must be 2·len(dst).
+func BF16FromF32Bytes(dst, src []byte) (finite bool) {
+	mustMatch("BF16FromF32Bytes", len(src), len(dst), 2)
+	const lanes = 0x00000001_00000001
+	const sign, magnitude, half, carry = 0x80000000 * lanes, 0x7fffffff * lanes, 0x7fff * lanes, 0x00800000 * lanes
+	var broken uint64 // the top bits of lanes: the rounded magnitude is that of an infinity or more
+	i := 0
+	for ; i+16 <= len(src); i += 16 {
+		s := src[i : i+16 : i+16]
+		a, b := binary.LittleEndian.Uint64(s), binary.LittleEndian.Uint64(s[8:])
+		// A magnitude is below 2³¹ and stays below 2³² with half a step added, so lanes do not meet.
+		x, y := a&magnitude+half+a>>16&lanes, b&magnitude+half+b>>16&lanes
+		broken |= x + carry | (y + carry)
+		x, y = (x|a&sign)>>16&0x0000ffff_0000ffff, (y|b&sign)>>16&0x0000ffff_0000ffff
+		binary.LittleEndian.PutUint64(dst[i/2:], (x|x>>16)&0xffffffff|(y|y>>16)<<32)
+	}
+	if broken&sign != 0 {
+		return false
+	}
+	for ; i < len(src); i += 4 {
+		u := binary.LittleEndian.Uint32(src[i:])
+		h := BF16FromF32(math.Float32frombits(u))
+		if u&0x7f800000 == 0x7f800000 || h&0x7f80 == 0x7f80 {
+			return false
+		}
+		binary.LittleEndian.PutUint16(dst[i/2:], h)
+	}
+	return true
+}
+
 // F16FromF32s rounds src to little-endian binary16 in dst; len(dst) must be 2·len(src).
 func F16FromF32s(dst []byte, src []float32) {
 	mustMatch("F16FromF32s", len(dst), len(src), 2)

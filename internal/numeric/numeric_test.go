@@ -1,6 +1,7 @@
 package numeric
 
 import (
+	"encoding/binary"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -137,5 +138,49 @@ func BenchmarkF32sFromBF16(b *testing.B) {
 	b.SetBytes(int64(len(src)))
 	for b.Loop() {
 		F32sFromBF16(dst, src)
+	}
+}
+
+func TestBF16FromF32BytesRoundsAsOneByOne(t *testing.T) {
+	interesting := []uint32{0, 1, 0x80000000, 0x7f7fffff, 0x7f7f7fff, 0x7f7f8000, 0xff7f7fff, 0x3f808000, 0x3f818000, 0x3f80ffff, 0x00008000, 0x00007fff,
+		0x7f800000, 0xff800000, 0x7fc00000, 0x7fffffff, 0xffffffff, 0x7f800001}
+	rng := rand.New(rand.NewPCG(3, 4))
+	for n := 0; n < 40; n++ {
+		src, dst := make([]byte, 4*n), make([]byte, 2*n)
+		for round := range 200 {
+			finite := true
+			for k := range n {
+				u := rng.Uint32()
+				switch {
+				case round%4 == 0 && rng.IntN(n) == 0:
+					u = interesting[rng.IntN(len(interesting))]
+				case u&0x7f800000 == 0x7f800000:
+					u &^= 0x40000000
+				}
+				binary.LittleEndian.PutUint32(src[4*k:], u)
+				h := BF16FromF32(math.Float32frombits(u))
+				finite = finite && u&0x7f800000 != 0x7f800000 && h&0x7f80 != 0x7f80
+			}
+			if got := BF16FromF32Bytes(dst, src); got != finite {
+				t.Fatalf("%d elements %x: finite %v, want %v", n, src, got, finite)
+			}
+			for k := 0; finite && k < n; k++ {
+				want := BF16FromF32(math.Float32frombits(binary.LittleEndian.Uint32(src[4*k:])))
+				if got := binary.LittleEndian.Uint16(dst[2*k:]); got != want {
+					t.Fatalf("element %d of %x is %#x, want %#x", k, src, got, want)
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkBF16FromF32Bytes(b *testing.B) {
+	src, dst := make([]byte, 64<<10), make([]byte, 32<<10)
+	for k := range src {
+		src[k] = byte(k * 31 & 0x3f)
+	}
+	b.SetBytes(int64(len(src)))
+	for range b.N {
+		BF16FromF32Bytes(dst, src)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"os"
 	"time"
 
 	"github.com/vkandinsky/vkandinsky/configs"
@@ -25,27 +27,33 @@ type Options struct {
 	Swap      dit.SwapOptions // of the visual blocks
 	Guided    bool            // two branches per pass
 	Passes    int             // at least 1
+	// Files are read once before anything else, to compare the start with that; none: it is not compared.
+	Files []string
 	// Progress, if set, is told when the weights are loaded (0) and after each pass.
 	Progress func(done, total int)
 }
 
 // Report is what was measured. Times are in nanoseconds, sizes in bytes.
 type Report struct {
-	Device        string        `json:"device"`
-	Driver        string        `json:"driver"`
-	Kernels       string        `json:"kernels"`
-	Config        string        `json:"config"`
-	Precision     string        `json:"precision"`
-	Size          configs.Size  `json:"size"`
-	Seconds       int           `json:"seconds"`
-	Tokens        int           `json:"tokens"`
-	TextTokens    int           `json:"text_tokens"`
-	Branches      int           `json:"branches"`
-	Plan          swap.Plan     `json:"plan"`
-	PlanText      string        `json:"plan_text"`
-	HostTier      swap.HostTier `json:"host_tier"`
-	BlockBytes    int64         `json:"block_bytes"`
-	LoadTime      time.Duration `json:"load_ns"`
+	Device     string        `json:"device"`
+	Driver     string        `json:"driver"`
+	Kernels    string        `json:"kernels"`
+	Config     string        `json:"config"`
+	Precision  string        `json:"precision"`
+	Size       configs.Size  `json:"size"`
+	Seconds    int           `json:"seconds"`
+	Tokens     int           `json:"tokens"`
+	TextTokens int           `json:"text_tokens"`
+	Branches   int           `json:"branches"`
+	Plan       swap.Plan     `json:"plan"`
+	PlanText   string        `json:"plan_text"`
+	HostTier   swap.HostTier `json:"host_tier"`
+	BlockBytes int64         `json:"block_bytes"`
+	LoadTime   time.Duration `json:"load_ns"`
+	TextTime   time.Duration `json:"text_ns"` // reading the text blocks and taking the prompts through them
+	// ReadOnce is what reading the checkpoint's files once took before all that, StartRatio LoadTime and TextTime by it.
+	ReadOnce      time.Duration `json:"read_once_ns,omitempty"`
+	StartRatio    float64       `json:"start_by_read_once,omitempty"`
 	Work          Work          `json:"work_of_a_branch"`
 	SparseCounted bool          `json:"attention_counted_as_full"` // the model attends sparsely: the rate is of full attention's work
 
@@ -81,6 +89,9 @@ func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error
 		return nil, fmt.Errorf("%d passes: at least 1 is needed", o.Passes)
 	}
 	r := newReport(d, o)
+	if r.ReadOnce, err = readOnce(ctx, o.Files); err != nil {
+		return nil, err
+	}
 	d.Mem.ResetPeak()
 	start := time.Now()
 	m, err := dit.New(ctx, d, o.Weights, kandinsky5.DiTConfig(o.Config), dit.Options{Precision: o.Precision, Visual: o.Swap})
@@ -101,6 +112,40 @@ func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error
 	}
 	r.finish(d, m.TakeCopies())
 	return r.Report, nil
+}
+
+// readOnce reads files from beginning to end, as cat does: the yardstick for a start, and what brings them into the page
+// cache. It returns 0 for none.
+func readOnce(ctx context.Context, files []string) (time.Duration, error) {
+	if len(files) == 0 {
+		return 0, nil
+	}
+	start := time.Now()
+	buffer := make([]byte, 1<<20)
+	for _, path := range files {
+		if err := readFile(ctx, path, buffer); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(start), nil
+}
+
+func readFile(ctx context.Context, path string, buffer []byte) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := f.Read(buffer); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 func (o Options) progress(done int) {
@@ -175,10 +220,14 @@ func (r *measured) passes(ctx context.Context, d *engine.Device, m *dit.Model, o
 	if err != nil {
 		return err
 	}
+	r.TextTime = time.Since(start)
+	if r.ReadOnce > 0 {
+		r.StartRatio = float64(r.LoadTime+r.TextTime) / float64(r.ReadOnce)
+	}
 	d.Compute().TakeSpans()
 	if r.timed {
 		begin := r.clock.At(start)
-		r.Trace.Host = append(r.Trace.Host, engine.Span{Label: "text blocks", Start: begin, End: begin + float64(time.Since(start))})
+		r.Trace.Host = append(r.Trace.Host, engine.Span{Label: "text blocks", Start: begin, End: begin + float64(r.TextTime)})
 	}
 	for n := range o.Passes {
 		if err := r.pass(ctx, d, pass, dit.Input{Latents: latents, MaskFrames: 1, Time: o.times()[n]}); err != nil {

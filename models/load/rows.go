@@ -63,11 +63,12 @@ func (r *checkpointReader) ReadRows(ctx context.Context, name string, shape []in
 	t.Data = t.Data[from*row : (from+count)*row]
 	key := rowsKey{name, from, count}
 	_, whole := r.checked.Load(name)
-	if _, ok := r.checked.Load(key); !ok && !whole {
-		if err := t.CheckFinite(); err != nil {
-			return err
-		}
-		r.checked.Store(key, true)
+	if _, ok := r.checked.Load(key); ok || whole {
+		return weights.ConvertTo(dst, t, fileType(to))
 	}
-	return weights.ConvertTo(dst, t, fileType(to))
+	if err := weights.ConvertFinite(dst, t, fileType(to)); err != nil {
+		return err
+	}
+	r.checked.Store(key, true)
+	return nil
 }

@@ -39,6 +39,43 @@ func ConvertTo(dst []byte, t Tensor, to DType) error {
 	})
 }
 
+// ConvertFinite is ConvertTo of a tensor that has not been looked through: a NaN or infinity in it is the error of
+// CheckFinite. Every byte is read from memory once.
+func ConvertFinite(dst []byte, t Tensor, to DType) error {
+	if want := t.Elements() * to.Size(); len(dst) != want {
+		panic(fmt.Sprintf("weights.ConvertFinite: buffer of %d bytes for tensor %q %v as %s, want %d", len(dst), t.Name, t.Shape, to, want))
+	}
+	if t.DType != to && (!t.DType.IsWeight() || !to.IsWeight()) {
+		return t.errorf("cannot convert %s to %s", t.DType, to)
+	}
+	from, size := t.DType.Size(), to.Size()
+	return t.parallel(func(begin, end int) error {
+		for at := begin; at < end; at += pieceElements {
+			stop := min(at+pieceElements, end)
+			s, d := t.Data[at*from:stop*from], dst[at*size:stop*size]
+			if t.DType == F32 && to == BF16 && numeric.BF16FromF32Bytes(d, s) {
+				continue
+			}
+			if i := firstNonFinite(s, t.DType); i >= 0 {
+				return notFinite(t, at+i)
+			}
+			if t.DType == to {
+				copy(d, s)
+			} else if err := convert(d, s, t.DType, to); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// pieceElements are looked at and converted while they are in a core's cache.
+const pieceElements = 16 << 10
+
+func notFinite(t Tensor, element int) error {
+	return fmt.Errorf("element %d of shape %v is %w", element, t.Shape, ErrNotFinite)
+}
+
 // CopyTo copies the tensor's bytes into dst, which must have the same length.
 func (t Tensor) CopyTo(dst []byte) error {
 	if len(dst) != len(t.Data) {
@@ -100,7 +137,7 @@ func (t Tensor) CheckFinite() error {
 	return t.parallel(func(begin, end int) error {
 		size := t.DType.Size()
 		if i := firstNonFinite(t.Data[begin*size:end*size], t.DType); i >= 0 {
-			return fmt.Errorf("element %d of shape %v is %w", begin+i, t.Shape, ErrNotFinite)
+			return notFinite(t, begin+i)
 		}
 		return nil
 	})

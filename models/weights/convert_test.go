@@ -1,7 +1,9 @@
 package weights
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -172,6 +174,47 @@ func BenchmarkConvertF32ToBF16(b *testing.B) {
 	for b.Loop() {
 		if err := ConvertTo(dst, ten, BF16); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestConvertFiniteIsConvertToThatLooks(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	const n = 3*pieceElements + 5
+	floats := make([]float32, n)
+	for k := range floats {
+		floats[k] = float32(rng.NormFloat64())
+	}
+	for _, from := range []DType{F32, F16, BF16} {
+		data := make([]byte, n*from.Size())
+		if err := ConvertTo(data, tensorOf(floats, F32), from); err != nil {
+			t.Fatal(err)
+		}
+		x := Tensor{Name: "x", DType: from, Shape: []int{n}, Data: data}
+		for _, to := range []DType{F32, F16, BF16} {
+			want, got := make([]byte, n*to.Size()), make([]byte, n*to.Size())
+			if err := errors.Join(ConvertTo(want, x, to), ConvertFinite(got, x, to)); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%v to %v differs from ConvertTo", from, to)
+			}
+			for _, at := range []int{0, 1, pieceElements, n - 1} {
+				broken := Tensor{Name: "x", DType: from, Shape: []int{n}, Data: bytes.Clone(data)}
+				for k := range from.Size() {
+					broken.Data[at*from.Size()+k] = 0xff // a NaN in every format
+				}
+				err := ConvertFinite(got, broken, to)
+				if !errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), fmt.Sprintf("element %d ", at)) {
+					t.Errorf("%v to %v with a NaN at %d: %v", from, to, at, err)
+				}
+			}
+		}
+	}
+	for _, to := range []DType{F16, BF16} { // finite, but rounds to an infinity
+		err := ConvertFinite(make([]byte, 4), tensorOf([]float32{1, math.MaxFloat32}, F32), to)
+		if err == nil || errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), "does not fit") {
+			t.Errorf("the largest float32 to %v: %v", to, err)
 		}
 	}
 }
