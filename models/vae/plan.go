@@ -142,7 +142,7 @@ func (m Model) FitTiling(s Size, budget int64) (Tiling, error) {
 		}
 		if next.area() >= t.area() {
 			if err == nil {
-				err = fmt.Errorf("tiles of %d×%d pixels take %s", t.Height, t.Width, memory.Size(need.Bytes()))
+				err = fmt.Errorf("%w: tiles of %d×%d pixels take %s", memory.ErrBudget, t.Height, t.Width, memory.Size(need.Bytes()))
 			}
 			return t, fmt.Errorf("vae: decoding %d×%d pixels does not fit %s of device memory: %w", s.Height, s.Width, memory.Size(budget), err)
 		}
