@@ -117,6 +117,18 @@ func TestBenchOfKernelsAndCopies(t *testing.T) {
 	}
 }
 
+func TestBenchOfASmallDecode(t *testing.T) {
+	args := []string{"bench", "vae", "--small", "--frames", "5", "--width", "32", "--height", "32", "--rounds", "1"}
+	var r bench.VAEReport
+	parseJSON(t, startOK(t, append(args, "--json")...).stdout, &r)
+	if len(r.Rounds) != 1 || r.Rounds[0].Time <= 0 || r.Size.Frames != 5 || len(r.Rounds[0].Parts) == 0 {
+		t.Errorf("report %+v", r)
+	}
+	if out := startOK(t, args...).stdout; !strings.Contains(out, "decode 1") || !strings.Contains(out, "5 frames of 32×32") {
+		t.Errorf("bench vae prints\n%s", out)
+	}
+}
+
 func TestGenerateSaysWhereTheTimeWentAndDrawsIt(t *testing.T) {
 	dir := t.TempDir()
 	picture, trace := filepath.Join(dir, "run.svg"), filepath.Join(dir, "run.json")
