@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from . import resize, rng, safe, sampler, vae as vae_module
+from . import resize, rng, safe, sampler
 from .dit import DiT
 from .text import CLIP, Qwen
 from .vae import VAE
@@ -107,8 +107,6 @@ def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else "testdata/golden"
     for case in ("dit_full_pro", "dit_full_lite", "dit_t2v_lite"):
         dit(folder, case)
-    vae(folder)
-    vae_module.PATH = "taps"
     vae(folder)
     text(folder)
     for case in ("sampler_cfg", "sampler_nocfg"):

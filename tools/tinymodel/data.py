@@ -98,7 +98,7 @@ def render(clips, frames, height, width, device):
 
 
 def varied(rng, count, frames, height, width, device):
-    """Clips for the autoencoder: the transformer's, and an eighth of them over a still, soft texture."""
+    """Clips for the autoencoder: the transformer's, and a sixteenth of them over a still, soft texture."""
     combos = words.allowed()
     clips = render([sample(rng, combos) for _ in range(count)], frames, height, width, device)
     g = torch.Generator(device=device)
@@ -106,7 +106,7 @@ def varied(rng, count, frames, height, width, device):
     coarse = torch.rand(count, 3, 6, 6, generator=g, device=device) * 2 - 1
     texture = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False).clamp(-1, 1)[:, :, None]
     share = torch.rand(count, 1, 1, 1, 1, generator=g, device=device)
-    share = torch.where(share < 0.125, 3 * share, torch.zeros_like(share))
+    share = torch.where(share < 0.0625, 6 * share, torch.zeros_like(share))
     return (1 - share) * clips + share * texture
 
 

@@ -51,12 +51,20 @@ def run(model, clips, height, width, frames=25, steps=12, guidance=5.0, russian=
     return np.concatenate(out)
 
 
+def follows(verdict):
+    """Whether place, size and turn are right, in whatever color."""
+    return verdict["place"] <= judge.PLACE and verdict["radius"] <= judge.RADIUS and verdict["turn"] <= judge.TURN
+
+
 def rates(clips, shown):
     """Shares of clips that are right, and the mean of their worst deviations."""
     v = [judge.judge(f, c["color"], c["shape"], c["motion"]) for c, f in zip(clips, shown)]
     finite = lambda key: float(np.mean([min(1.0, r[key]) for r in v]))
-    return {"clips": len(v), "success": float(np.mean([r["ok"] for r in v])), "color": float(np.mean([r["color"] == c["color"] for r, c in zip(v, clips)])),
-            "place": finite("place"), "radius": finite("radius"), "turn": finite("turn"), "failed": [f"{i}:{c['shape']} {c['color']} {c['motion']}" for i, (r, c) in enumerate(zip(v, clips)) if not r["ok"]][:12]}
+    return {
+        "clips": len(v), "success": float(np.mean([r["ok"] for r in v])), "motion": float(np.mean([follows(r) for r in v])),
+        "color": float(np.mean([r["color"] == c["color"] for r, c in zip(v, clips)])),
+        "place": finite("place"), "radius": finite("radius"), "turn": finite("turn"),
+        "failed": [f"{i}:{c['shape']} {c['color']} {c['motion']}" for i, (r, c) in enumerate(zip(v, clips)) if not r["ok"]][:12]}
 
 
 SETTINGS = [  # name, height, width, frames, steps, guidance, Russian, held out

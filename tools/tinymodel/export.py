@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from . import safe, sizes, state, tokenizer
+from . import safe, sizes, state, tokenizer, words
 
 
 def vision(generator):
@@ -38,6 +38,7 @@ def export(work, folder):
     for name in ("transformer", "vae", "text_encoder", "text_encoder_2", "scheduler"):
         os.makedirs(f"{folder}/{name}", exist_ok=True)
     tokenizer.save(folder, qwen, clip)
+    words.write_holdout(folder)
     meta = {"format": "pt"}
     safe.save(f"{folder}/transformer/diffusion_pytorch_model.safetensors", part("dit.", torch.bfloat16), meta)
     safe.save(f"{folder}/vae/diffusion_pytorch_model.safetensors", vae, meta)

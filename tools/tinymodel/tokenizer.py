@@ -106,7 +106,8 @@ class CLIPTokenizer(BPE):
         self.size, self.bos, self.eos = size, size - 2, size - 1
 
     def encode(self, text):
-        text = regex.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).lower()
+        text = regex.sub(r"\s+", " ", unicodedata.normalize("NFC", text))
+        text = "".join(letter.lower() for letter in text)  # each by itself: no final sigma
         ids = []
         for piece in CLIP_SPLIT.findall(text):
             if piece == "<|startoftext|>" or piece == "<|endoftext|>":

@@ -5,7 +5,7 @@ import time
 import torch
 from torch import nn
 
-from . import data, sizes, state, tokenizer, words
+from . import data, export, sizes, state, tokenizer, words
 from .dit import DiT
 from .pool import Pool, Texts
 from .text import CLIP, Qwen
@@ -40,8 +40,8 @@ class Model(nn.Module):
 
 
 class Trainer:
-    def __init__(self, folder, device, small):
-        self.folder, self.device, self.small = folder, device, small
+    def __init__(self, folder, device, small, out):
+        self.folder, self.device, self.small, self.out = folder, device, small, out
         self.log = state.Log(f"{folder}/log.jsonl")
         self.texts = Texts(*tokenizer.load(folder))
         torch.manual_seed(2)
@@ -68,6 +68,7 @@ class Trainer:
                                             "step": self.step, "spent": self.spent})
         names = [k for k, _ in self.model.named_parameters()]
         state.save(f"{self.folder}/dit.done.pt", {k: a.cpu() for k, a in zip(names, self.average)})
+        export.export(self.folder, self.out)
 
     def pools(self):
         vae = VAE(sizes.VAE).to(self.device)
@@ -139,5 +140,6 @@ class Trainer:
         self.log(stage="dit done", step=self.step, seconds=clock.spent)
 
 
-def train(folder, seconds, device, small=False):
-    Trainer(folder, device, small).run(seconds)
+def train(folder, seconds, device, small=False, out=None):
+    """Ends with an export to the folder out, by default checkpoint in the training's folder."""
+    Trainer(folder, device, small, out or f"{folder}/checkpoint").run(seconds)

@@ -28,10 +28,6 @@ class Trainer:
         fast = {"fused": True, "capturable": True} if device == "cuda" else {}
         self.optimizer = torch.optim.AdamW(self.params, lr=self.rate if fast else PEAK, betas=(0.9, 0.98), weight_decay=1e-3, **fast)
         self.log, self.step, self.spent = state.Log(f"{folder}/log.jsonl"), 0, 0.0
-        begin = state.load(f"{folder}/vae.init.pt")
-        if begin:
-            self.net.load_state_dict({k: v.float() for k, v in begin.items()})
-            self.average = [p.detach().clone() for p in self.params]
         saved = state.load(f"{folder}/vae.pt")
         if saved:
             self.net.load_state_dict(saved["net"])

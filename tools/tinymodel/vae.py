@@ -1,6 +1,4 @@
 """The causal 3-D autoencoder with its published tensor names (diffusers, autoencoder_kl_hunyuan_video.py)."""
-import os
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -8,74 +6,16 @@ from torch import nn
 from .attend import attend
 
 
-PATH = os.environ.get("VAE_PATH", "pad" if not torch.cuda.is_available() else "taps")
-
-
-def fast(x):
-    """Whether convolutions are computed in two dimensions, over three frames' channels side by side."""
-    return PATH == "taps"
-
-
-class Taps(torch.autograd.Function):
-    """Pads x [B, C, T, H, W] by replication and puts the three frames that a causal convolution sees side by side in the channels:
-    [B, T', 3 C, H + 2, W + 2]."""
-
-    @staticmethod
-    def forward(ctx, x, step):
-        b, c, t, h, w = x.shape
-        count = (t - 1) // step + 1
-        ctx.step, ctx.shape = step, x.shape
-        out = torch.empty(b, count, 3, c, h + 2, w + 2, dtype=x.dtype, device=x.device)
-        x = x.transpose(1, 2)
-        for k in range(3):
-            first = max(0, -(-(2 - k) // step))  # outputs before it see the replicated first frame
-            out[:, first:, k, :, 1:-1, 1:-1] = x[:, first * step + k - 2::step][:, :count - first]
-            if first:
-                out[:, :first, k, :, 1:-1, 1:-1] = x[:, :1]
-        out[..., 0::h + 1, :] = out[..., 1:h + 1:max(1, h - 1), :] if h > 1 else out[..., 1:2, :]
-        out[..., 0::w + 1] = out[..., 1:w + 1:max(1, w - 1)] if w > 1 else out[..., 1:2]
-        return out.flatten(2, 3)
-
-    @staticmethod
-    def backward(ctx, g):
-        b, c, t, h, w = ctx.shape
-        step, count = ctx.step, g.shape[1]
-        g = g.unflatten(2, (3, c))
-        inner = g[..., 1:-1].clone()
-        inner[..., 0] += g[..., 0]
-        inner[..., -1] += g[..., -1]
-        core = inner[..., 1:-1, :]
-        core[..., 0, :] += inner[..., 0, :]
-        core[..., -1, :] += inner[..., -1, :]
-        out = torch.zeros(b, t, c, h, w, dtype=g.dtype, device=g.device)
-        for k in range(3):
-            first = max(0, -(-(2 - k) // step))
-            out[:, first * step + k - 2::step][:, :count - first] += core[:, first:, k]
-            if first:
-                out[:, 0] += core[:, :first, k].sum(1)
-        return out.transpose(1, 2), None
-
-
 class CausalConv(nn.Module):
-    """Replicates the edge in space and the first frame in time. On a GPU a 3x3x3 convolution is one 2-D convolution over three frames' channels
-    side by side: cuDNN is many times faster at those than at 3-D convolutions of few channels."""
+    """Replicates the edge in space and the first frame in time."""
 
     def __init__(self, into, out, kernel=3, stride=(1, 1, 1)):
         super().__init__()
-        self.kernel, self.stride = kernel, stride
+        self.kernel = kernel
         self.conv = nn.Conv3d(into, out, kernel, stride)
 
     def forward(self, x):
-        if self.kernel == 1:
-            return self.conv(x)
-        if not fast(x):
-            return self.conv(F.pad(x, (1, 1, 1, 1, 2, 0), mode="replicate"))
-        if torch.is_autocast_enabled():
-            x = x.to(torch.get_autocast_dtype(x.device.type))
-        x = Taps.apply(x, self.stride[0])
-        b, t = x.shape[:2]
-        y = F.conv2d(x.flatten(0, 1), self.conv.weight.transpose(1, 2).flatten(1, 2), self.conv.bias, self.stride[1:])
-        return y.unflatten(0, (b, t)).transpose(1, 2).contiguous()
+        return self.conv(x if self.kernel == 1 else F.pad(x, (1, 1, 1, 1, 2, 0), mode="replicate"))
 
 
 class GroupNorm(nn.GroupNorm):
