@@ -29,7 +29,7 @@ func (o Options) expandTokens() int {
 // CheckExpansion returns why a checkpoint cannot expand prompts: its language model must have lm_head, unless tied to
 // the embedding, and for image-to-video configurations the vision tower. A whole prompt encoder may lack both.
 func (c *Checkpoint) CheckExpansion() (err error) {
-	ckpt, err := weights.OpenComponent(c.Layout.Qwen.Path, weights.Qwen)
+	ckpt, err := c.Layout.Qwen.Open(weights.Qwen)
 	if err != nil {
 		return err
 	}
