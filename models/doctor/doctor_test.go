@@ -187,7 +187,8 @@ func TestAFailedAllocationFailsItsProbeAndLeaksNothing(t *testing.T) {
 			for _, r := range f.Results {
 				limit = limit || r.Status == Warning && strings.Contains(r.Summary, "fails")
 			}
-			if bad == 0 && !limit {
+			// A busy machine repeats measurements less often, and may be done before the allocation that was to fail.
+			if reached := o.Engine.Faults.Allocations() >= at; reached && bad == 0 && !limit {
 				t.Errorf("%s: allocation %d of %d failed and nobody said so: %+v", probe, at, n, f.Results)
 			}
 		}
