@@ -25,9 +25,13 @@ type Limits struct {
 // LimitsOf returns a device's limits at a precision.
 func LimitsOf(c engine.Caps, p load.Precision) Limits {
 	l := Limits{MaxAllocation: c.MaxAllocation, MaxStorageRange: c.MaxStorageRange, Half: c.Tier >= engine.TierFP16 && p == load.Mixed}
-	l.Matrices = l.Half && ops.ConvByMatrices(c, matrixChannels)
+	// Their weights, packed and folded, are bound whole: devices that bind less than Vulkan promises do without.
+	l.Matrices = l.Half && c.MaxStorageRange >= leastStorageRange && ops.ConvByMatrices(c, matrixChannels)
 	return l
 }
+
+// leastStorageRange is the least maxStorageBufferRange that Vulkan allows a device, in bytes.
+const leastStorageRange = 128 << 20
 
 // matrixChannels divides the channels of what matrices multiply: those of all layers but the first and the last.
 const matrixChannels = 16
