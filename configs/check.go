@@ -5,6 +5,8 @@ const (
 	maxWidth  = 1 << 20
 	maxBlocks = 4096
 	maxSteps  = 10000
+	// minResolution leaves a picture of 4×4 tokens.
+	minResolution = 4 * PixelsPerToken
 )
 
 // Table lengths of the text encoders: positions the transformer has for text (kandinsky-5, kandinsky/models/nn.py)
@@ -58,8 +60,11 @@ func (r *report) between(key string, v, low, high int) {
 }
 
 func checkMetrics(r *report, m *Metrics) {
-	if m.Resolution != 512 && m.Resolution != 1024 {
-		r.bad("metrics.resolution", "must be 512 or 1024, got %d", m.Resolution)
+	if small := m.Resolution >= minResolution && m.Resolution < 512 && m.Resolution%PixelsPerToken == 0; !small && m.Resolution != 512 && m.Resolution != 1024 {
+		r.bad("metrics.resolution", "must be 512 or 1024 (small models: a multiple of %d from %d), got %d", PixelsPerToken, minResolution, m.Resolution)
+	}
+	if _, given := r.lines["metrics.video_duration"]; given {
+		r.between("metrics.video_duration", m.VideoDuration, 1, maxSeconds)
 	}
 	for _, f := range m.ScaleFactor {
 		if f <= 0 {

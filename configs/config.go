@@ -27,9 +27,10 @@ type Config struct {
 
 // Metrics is the section that says for which picture sizes the model was trained.
 type Metrics struct {
-	Resolution     int        // 512 or 1024
+	Resolution     int        // 512 or 1024; for small models a multiple of 16 below 512
 	ScaleFactor    [3]float64 // divisors (frames, rows, columns) of the rotary angles
 	SchedulerScale float64    // timestep shift the authors suggest, 0 when not said; upstream never reads it
+	VideoDuration  int        // seconds of a clip when nobody asks for another length; 0 when not said, see Config.Seconds
 }
 
 // Model is the section that describes the networks.

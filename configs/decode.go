@@ -112,6 +112,7 @@ func readMetrics(s *section, m *Metrics) {
 	s.int("resolution", true, &m.Resolution)
 	copy(m.ScaleFactor[:], s.floats("scale_factor", true, 3))
 	s.float("scheduler_scale", false, &m.SchedulerScale)
+	s.int("video_duration", false, &m.VideoDuration)
 	s.close()
 }
 

@@ -50,6 +50,9 @@ func (m *Metrics) yaml() *yaml.Node {
 	if m.SchedulerScale > 0 {
 		add(n, "scheduler_scale", m.SchedulerScale)
 	}
+	if m.VideoDuration > 0 {
+		add(n, "video_duration", m.VideoDuration)
+	}
 	return n
 }
 

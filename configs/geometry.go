@@ -15,6 +15,12 @@ const (
 // maxPositions is the length of each visual axis' position table (kandinsky-5, kandinsky/models/nn.py).
 const maxPositions = 128
 
+// maxSeconds is the longest clip that the frames' positions reach.
+const maxSeconds = (maxPositions - 1) * TemporalStride / FramesPerSecond
+
+// publishedSeconds is the clip length of upstream's command line (kandinsky-5, test.py).
+const publishedSeconds = 5
+
 // nablaSide is the pixel size that block-sparse attention divides a picture into: blocks of 8×8 tokens.
 const nablaSide = 8 * PixelsPerToken
 
@@ -49,13 +55,34 @@ func VideoFrames(latentFrames int) int {
 	return TemporalStride*(latentFrames-1) + 1
 }
 
-// AllowedSizes lists the picture sizes text to video takes at this resolution (kandinsky-5,
-// kandinsky/t2v_pipeline.py). Image to video takes its size from the picture instead.
-func (c *Config) AllowedSizes() []Size {
-	if c.Metrics.Resolution == 512 {
-		return []Size{{512, 512}, {512, 768}, {768, 512}}
+// Seconds returns how long a clip is when nobody asks for another length: what the configuration says, else 5 as in
+// upstream's command line.
+func (c *Config) Seconds() int {
+	if c.Metrics.VideoDuration > 0 {
+		return c.Metrics.VideoDuration
 	}
-	return []Size{{1024, 1024}, {640, 1408}, {1408, 640}, {768, 1280}, {1280, 768}, {896, 1152}, {1152, 896}}
+	return publishedSeconds
+}
+
+// DefaultSize returns the size of a video that nothing else gives a size to: 768×512 at resolution 512, 1024×1024 at
+// 1024, and the square of a small model's resolution.
+func (c *Config) DefaultSize() Size {
+	if r := c.Metrics.Resolution; r != 512 {
+		return Size{r, r}
+	}
+	return Size{Height: 512, Width: 768}
+}
+
+// AllowedSizes lists the picture sizes text to video takes at this resolution (kandinsky-5,
+// kandinsky/t2v_pipeline.py): for small models the square alone. Image to video takes its size from the picture instead.
+func (c *Config) AllowedSizes() []Size {
+	switch c.Metrics.Resolution {
+	case 512:
+		return []Size{{512, 512}, {512, 768}, {768, 512}}
+	case 1024:
+		return []Size{{1024, 1024}, {640, 1408}, {1408, 640}, {768, 1280}, {1280, 768}, {896, 1152}, {1152, 896}}
+	}
+	return []Size{c.DefaultSize()}
 }
 
 // CheckSize returns an error when text to video was not published for the size.
@@ -73,8 +100,8 @@ func (c *Config) CheckSize(s Size) error {
 // multiple of 16 (128 with block-sparse attention) or above 2048 pixels, a clip above 128 latent frames. It does
 // not ask whether the size was published; CheckSize does.
 func (c *Config) Geometry(seconds int, s Size) (Geometry, error) {
-	if longest := (maxPositions - 1) * TemporalStride / FramesPerSecond; seconds < 0 || seconds > longest {
-		return Geometry{}, fmt.Errorf("video duration must be from 0 (one picture) to %d seconds, got %d", longest, seconds)
+	if seconds < 0 || seconds > maxSeconds {
+		return Geometry{}, fmt.Errorf("video duration must be from 0 (one picture) to %d seconds, got %d", maxSeconds, seconds)
 	}
 	step, why := PixelsPerToken, ""
 	if c.Model.Attention.Nabla {

@@ -67,7 +67,7 @@ func TestEveryPublishedSizePasses(t *testing.T) {
 	for _, name := range Presets() {
 		c := preset(t, name)
 		sizes := c.AllowedSizes()
-		if want := map[int]int{512: 3, 1024: 7}[c.Metrics.Resolution]; len(sizes) != want {
+		if want := map[int]int{128: 1, 512: 3, 1024: 7}[c.Metrics.Resolution]; len(sizes) != want {
 			t.Errorf("%s: %d sizes, want %d", name, len(sizes), want)
 		}
 		for _, s := range sizes {
@@ -80,6 +80,22 @@ func TestEveryPublishedSizePasses(t *testing.T) {
 			if err := c.CheckSize(Size{s.Height + 16, s.Width}); err == nil {
 				t.Errorf("%s: %v and 16 rows more was accepted", name, s)
 			}
+		}
+	}
+}
+
+func TestDefaultsOfEveryResolution(t *testing.T) {
+	for _, w := range []struct {
+		preset  string
+		size    Size
+		seconds int
+	}{
+		{"k5_pro_i2v_5s_sft_sd", Size{512, 768}, 5}, {"k5_lite_t2v_10s_sft_sd", Size{512, 768}, 5},
+		{"k5_pro_t2v_5s_sft_hd", Size{1024, 1024}, 5}, {"tiny_i2v", Size{128, 128}, 1},
+	} {
+		c := preset(t, w.preset)
+		if c.DefaultSize() != w.size || c.Seconds() != w.seconds {
+			t.Errorf("%s: %v, %d s; want %v, %d s", w.preset, c.DefaultSize(), c.Seconds(), w.size, w.seconds)
 		}
 	}
 }

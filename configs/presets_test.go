@@ -43,8 +43,8 @@ var published = []struct {
 }
 
 func TestPresets(t *testing.T) {
-	if got := Presets(); len(got) != len(published) {
-		t.Fatalf("%d presets, the table has %d: %v", len(got), len(published), got)
+	if got := Presets(); len(got) != len(published)+1 || got[len(published)] != "tiny_i2v" {
+		t.Fatalf("presets %v, want the %d of the table and tiny_i2v", got, len(published))
 	}
 	lite := DiTParams{InVisualDim: 16, OutVisualDim: 16, InTextDim: 3584, InTextDim2: 768, TimeDim: 512, PatchSize: [3]int{1, 2, 2},
 		ModelDim: 1792, FFDim: 7168, NumTextBlocks: 2, NumVisualBlocks: 32, AxesDims: [3]int{16, 24, 24}, VisualCond: true}
@@ -74,7 +74,7 @@ func TestPresets(t *testing.T) {
 				m.Qwen.MaxLength != 256 || m.CLIP.MaxLength != 77 {
 				t.Errorf("got %+v", c)
 			}
-			if want := (Metrics{w.resolution, [3]float64{1, w.scale, w.scale}, w.scheduler}); c.Metrics != want {
+			if want := (Metrics{w.resolution, [3]float64{1, w.scale, w.scale}, w.scheduler, 0}); c.Metrics != want {
 				t.Errorf("metrics %+v, want %+v", c.Metrics, want)
 			}
 			checkRatios(t, c.MagRatios, w.ratios)

@@ -187,7 +187,7 @@ func (o *benchOptions) weights(config *configs.Config) (load.Reader, []string, f
 	if err != nil {
 		return nil, nil, func() {}, err
 	}
-	ckpt, err := weights.OpenComponent(found.Layout.DiT.Path, weights.DiT)
+	ckpt, err := found.Layout.DiT.Open(weights.DiT)
 	if err != nil {
 		return nil, nil, func() {}, badInput(err)
 	}
@@ -224,10 +224,7 @@ func (o *benchOptions) config() (*configs.Config, error) {
 
 // geometry takes the published size where none is given.
 func (s *sizeFlags) geometry(config *configs.Config) (configs.Geometry, error) {
-	size := configs.Size{Height: 512, Width: 768}
-	if config.Metrics.Resolution >= 1024 {
-		size = configs.Size{Height: 1024, Width: 1024}
-	}
+	size := config.DefaultSize()
 	switch {
 	case (s.width == 0) != (s.height == 0):
 		return configs.Geometry{}, badInput(fmt.Errorf("give both --width and --height"))

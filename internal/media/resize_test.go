@@ -142,13 +142,17 @@ func TestFitSize(t *testing.T) {
 		{1024, 1080, 1920, 768, 1408}, // 768.0 and 1365.3
 		{1024, 512, 768, 896, 1280},   // 836.1 and 1254.1
 		{1024, 100, 300, 640, 1792},   // 591.2 and 1773.6
+		{128, 128, 128, 128, 128},
+		{128, 480, 640, 112, 144}, // 110.9 and 147.8
+		{128, 64, 64, 128, 128},   // small pictures grow
+		{64, 1, 2, 48, 96},        // 45.3 and 90.5
 	} {
 		h, w, err := FitSize(tc.resolution, tc.h, tc.w)
 		if err != nil || h != tc.fitH || w != tc.fitW {
 			t.Errorf("resolution %d, %dx%d: %dx%d, %v; want %dx%d", tc.resolution, tc.h, tc.w, h, w, err, tc.fitH, tc.fitW)
 		}
 	}
-	for _, tc := range [][3]int{{512, 1, 10000}, {1024, 10000, 1}, {512, 100, 1300}, {512, 0, 5}, {512, 5, -1}} {
+	for _, tc := range [][3]int{{512, 1, 10000}, {1024, 10000, 1}, {512, 100, 1300}, {512, 0, 5}, {512, 5, -1}, {128, 1, 300}} {
 		if h, w, err := FitSize(tc[0], tc[1], tc[2]); err == nil {
 			t.Errorf("%v was fitted to %dx%d", tc, h, w)
 		}

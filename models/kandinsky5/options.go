@@ -48,9 +48,9 @@ type Request struct {
 	NegativePrompt *string
 	Image          *Image // first frame; needed by image-to-video configurations, refused by others
 	// Width and Height in pixels. Image-to-video takes its size from the picture when they are 0; text-to-video's
-	// default is 768×512 (1024×1024 at resolution 1024).
+	// default is configs.Config.DefaultSize.
 	Width, Height int
-	Seconds       int // of video; 0 makes one picture
+	Seconds       int // of video; 0 makes one picture; configs.Config.Seconds is the configuration's own length
 	Steps         int // 0: the configuration's
 	// Guidance weighs the prompt against the negative prompt; 1 means no negative prompt and half the work. 0: the
 	// configuration's.

@@ -99,10 +99,8 @@ type planNetworks struct {
 func PlanRun(config *configs.Config, c *Checkpoint, o Options, r Request, limits PlanLimits) (_ *MemoryPlan, err error) {
 	if config.Pipeline == configs.I2V && r.Image == nil {
 		if r.Width == 0 && r.Height == 0 {
-			r.Width, r.Height = 768, 512
-			if config.Metrics.Resolution >= 1024 {
-				r.Width, r.Height = 1024, 1024
-			}
+			size := config.DefaultSize()
+			r.Width, r.Height = size.Width, size.Height
 		}
 		if r.Width < 1 || r.Height < 1 || r.Width > 4096 || r.Height > 4096 {
 			return nil, requestError("size %d×%d: give both width and height in pixels, up to 2048", r.Width, r.Height)

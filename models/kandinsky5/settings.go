@@ -92,10 +92,8 @@ func (s *Settings) resolveSize(config *configs.Config, r Request) error {
 			return requestError("%v", err)
 		}
 		s.Size = configs.Size{Width: width, Height: height}
-	case r.Width == 0 && config.Metrics.Resolution >= 1024:
-		s.Size = configs.Size{Width: 1024, Height: 1024}
 	case r.Width == 0:
-		s.Size = configs.Size{Width: 768, Height: 512}
+		s.Size = config.DefaultSize()
 	}
 	geometry, err := config.Geometry(r.Seconds, s.Size)
 	if err != nil {
