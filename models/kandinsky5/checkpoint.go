@@ -2,6 +2,7 @@ package kandinsky5
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -80,6 +81,16 @@ func OpenDiffusers(dir string) (*Checkpoint, error) {
 	return newCheckpoint(config, layout)
 }
 
+// CheckpointIn opens a model in the Diffusers layout that lies in a file system and not on disk, such as files embedded
+// in the program; see weights.LayoutIn.
+func CheckpointIn(config *configs.Config, files fs.FS) (*Checkpoint, error) {
+	layout, err := weights.LayoutIn(files)
+	if err != nil {
+		return nil, err
+	}
+	return newCheckpoint(config, layout)
+}
+
 func newCheckpoint(config *configs.Config, layout weights.Layout) (*Checkpoint, error) {
 	if err := layout.Require(weights.DiT, weights.VAE, weights.Qwen, weights.CLIP); err != nil {
 		return nil, err
@@ -89,7 +100,7 @@ func newCheckpoint(config *configs.Config, layout weights.Layout) (*Checkpoint, 
 
 // open opens a network's tensors and checks them against what its configuration needs.
 func (c *Checkpoint) open(part weights.Component, spec weights.Spec) (*weights.Checkpoint, error) {
-	ckpt, err := weights.OpenComponent(c.Layout.Part(part).Path, part)
+	ckpt, err := c.Layout.Part(part).Open(part)
 	if err != nil {
 		return nil, err
 	}

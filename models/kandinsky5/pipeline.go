@@ -66,10 +66,10 @@ func (p *Pipeline) open() error {
 		return requestError("%v", err)
 	}
 	var err error
-	if p.qwenTok, err = tokenizer.OpenQwen(p.ckpt.Layout.QwenTokenizer); err != nil {
+	if p.qwenTok, err = tokenizer.OpenQwenIn(p.ckpt.Layout.Files(), p.ckpt.Layout.QwenTokenizer); err != nil {
 		return err
 	}
-	p.clipTok, err = tokenizer.OpenCLIP(p.ckpt.Layout.CLIPTokenizer)
+	p.clipTok, err = tokenizer.OpenCLIPIn(p.ckpt.Layout.Files(), p.ckpt.Layout.CLIPTokenizer)
 	return err
 }
 
@@ -83,7 +83,7 @@ func (n *networks) open(c *Checkpoint) error {
 }
 
 func (n *networks) openVAE(c *Checkpoint) error {
-	ckpt, err := weights.OpenComponent(c.Layout.VAE.Path, weights.VAE)
+	ckpt, err := c.Layout.VAE.Open(weights.VAE)
 	if err != nil {
 		return err
 	}
@@ -96,14 +96,14 @@ func (n *networks) openVAE(c *Checkpoint) error {
 
 func (n *networks) openText(c *Checkpoint) error {
 	var err error
-	if n.qwen, err = weights.OpenComponent(c.Layout.Qwen.Path, weights.Qwen); err != nil {
+	if n.qwen, err = c.Layout.Qwen.Open(weights.Qwen); err != nil {
 		return err
 	}
 	if n.qwenConfig, _, err = weights.LoadQwenConfig(c.Layout.Qwen, n.qwen); err != nil {
 		return err
 	}
 	n.qwenReader = load.FromCheckpoint(n.qwen)
-	if n.clip, err = weights.OpenComponent(c.Layout.CLIP.Path, weights.CLIP); err != nil {
+	if n.clip, err = c.Layout.CLIP.Open(weights.CLIP); err != nil {
 		return err
 	}
 	n.clipReader = load.FromCheckpoint(n.clip)

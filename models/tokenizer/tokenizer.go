@@ -2,6 +2,8 @@ package tokenizer
 
 import (
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -43,10 +45,24 @@ type Tokenizer struct {
 }
 
 // OpenQwen opens the tokenizer of Qwen2.5-VL in a folder. Errors name the file at fault.
-func OpenQwen(dir string) (*Tokenizer, error) { return open(dir, qwen, readBounded) }
+func OpenQwen(dir string) (*Tokenizer, error) { return OpenQwenIn(nil, dir) }
 
 // OpenCLIP opens the tokenizer of CLIP in a folder. Errors name the file at fault.
-func OpenCLIP(dir string) (*Tokenizer, error) { return open(dir, clip, readBounded) }
+func OpenCLIP(dir string) (*Tokenizer, error) { return OpenCLIPIn(nil, dir) }
+
+// OpenQwenIn is OpenQwen for a folder of a file system, such as files embedded in the program; nil is the system's own.
+func OpenQwenIn(files fs.FS, dir string) (*Tokenizer, error) { return open(dir, qwen, reader(files)) }
+
+// OpenCLIPIn is OpenCLIP for a folder of a file system; nil is the system's own.
+func OpenCLIPIn(files fs.FS, dir string) (*Tokenizer, error) { return open(dir, clip, reader(files)) }
+
+// reader reads whole files. The names in a file system have slashes, whatever the system's paths have.
+func reader(files fs.FS) func(path string) ([]byte, error) {
+	if files == nil {
+		return readBounded
+	}
+	return func(path string) ([]byte, error) { return fs.ReadFile(files, filepath.ToSlash(path)) }
+}
 
 func open(dir string, k kind, read func(path string) ([]byte, error)) (*Tokenizer, error) {
 	src, err := load(dir, read)

@@ -32,7 +32,7 @@ func loadConfig[T any](p Part, c *Checkpoint, parse func([]byte) (T, error), inf
 		cfg, err := infer(c)
 		return cfg, "inferred", err
 	}
-	data, err := readBounded(p.Config, maxJSON)
+	data, err := p.readConfig()
 	if err != nil {
 		return zero, p.Config, fmt.Errorf("weights: read config: %w", err)
 	}

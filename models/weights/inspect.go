@@ -127,7 +127,7 @@ func inspectable(path string) (Layout, error) {
 // inspectComponent fills in one network. Its own faults go to Error.
 func inspectComponent(ctx context.Context, c Component, part Part, opt InspectOptions) (ComponentInspection, error) {
 	out := ComponentInspection{Component: c, Path: part.Path, ByDType: map[DType]int64{}}
-	ckpt, err := OpenComponent(part.Path, c)
+	ckpt, err := part.Open(c)
 	if err != nil {
 		out.Error = err.Error()
 		return out, nil

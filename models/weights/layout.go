@@ -3,6 +3,7 @@ package weights
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,8 +21,10 @@ const (
 
 // Part is where one network lies. The zero value means it was not found.
 type Part struct {
-	Path   string `json:"path,omitempty"`   // for OpenComponent: a file or a folder
+	Path   string `json:"path,omitempty"`   // for Open: a file or a folder
 	Config string `json:"config,omitempty"` // its config.json, empty when there is none
+
+	files fs.FS // that the paths lie in; nil: the system's
 }
 
 // Layout is where the parts of a model lie. Parts that were not found are empty: Require tells which.
@@ -37,6 +40,8 @@ type Layout struct {
 	CLIPTokenizer string `json:"clip_tokenizer,omitempty"`
 	Generation    string `json:"generation,omitempty"` // Qwen's generation_config.json
 	Scheduler     string `json:"scheduler,omitempty"`  // scheduler_config.json
+
+	files fs.FS // that the paths lie in; nil: the system's
 }
 
 // Part returns where a network lies.

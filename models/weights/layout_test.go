@@ -36,8 +36,8 @@ func TestFindLayoutRecognisesBothPublishedArrangements(t *testing.T) {
 		in := func(p string) string { return filepath.Join(dir, filepath.FromSlash(p)) }
 		want := Layout{
 			Kind: UpstreamLayout, Root: dir, DiT: Part{Path: in("model/kandinsky5pro_i2v_sft_5s.safetensors")},
-			VAE: Part{in("vae"), in("vae/config.json")}, Qwen: Part{in("text_encoder"), in("text_encoder/config.json")},
-			CLIP: Part{in("text_encoder2"), in("text_encoder2/config.json")}, QwenTokenizer: in("text_encoder"),
+			VAE: Part{Path: in("vae"), Config: in("vae/config.json")}, Qwen: Part{Path: in("text_encoder"), Config: in("text_encoder/config.json")},
+			CLIP: Part{Path: in("text_encoder2"), Config: in("text_encoder2/config.json")}, QwenTokenizer: in("text_encoder"),
 			CLIPTokenizer: in("text_encoder2"), Generation: in("text_encoder/generation_config.json"),
 		}
 		if l != want {
