@@ -197,3 +197,38 @@ func BenchmarkFind(b *testing.B) {
 		Find(im)
 	}
 }
+
+// TestLawsOfMotion holds the numbers of the training data (tools/tinymodel/data.py), which are the model's, not ours.
+func TestLawsOfMotion(t *testing.T) {
+	const height, width = 100, 200
+	f := Figure{X: 80, Y: 60, Radius: 10}
+	for _, c := range []struct {
+		motion             Motion
+		u                  float64
+		x, y, radius, turn float64
+	}{
+		{Right, 1, 160, 60, 10, 0}, {Left, 0.5, 40, 60, 10, 0}, {Up, 1, 80, 20, 10, 0}, {Down, 1, 80, 100, 10, 0},
+		{Turns, 1, 80, 60, 10, math.Pi / 3}, {Grows, 0.5, 80, 60, 14, 0}, {Shrinks, 1, 80, 60, 5, 0}, {Still, 1, 80, 60, 10, 0},
+		{Bounces, 0.25, 80, 30, 10, 0}, {Bounces, 0.5, 80, 60, 10, 0}, {Bounces, 0.75, 80, 30, 10, 0}, {Bounces, 1, 80, 60, 10, 0},
+	} {
+		got := f.After(c.motion, c.u, height, width)
+		if math.Hypot(got.X-c.x, got.Y-c.y)+math.Abs(got.Radius-c.radius)+math.Abs(got.Turn-c.turn) > 1e-9 {
+			t.Errorf("%s at %g: %+v", c.motion, c.u, got)
+		}
+	}
+	// Clockwise: a star's upper tip goes to the right.
+	star := Figure{Kind: Star, X: 32, Y: 32, Radius: 20, Turn: 0.3, Color: Colors()[7].RGB}.Draw(64, 64)
+	left, right := 0, 0
+	for p := range 64 * 18 { // above the arms
+		if star.Pix[3*p] > 128 {
+			if p%64 < 32 {
+				left++
+			} else {
+				right++
+			}
+		}
+	}
+	if right < 5 || left > 0 {
+		t.Errorf("the tip of a star turned clockwise has %d pixels on the left and %d on the right", left, right)
+	}
+}
