@@ -1,6 +1,6 @@
 # make          builds ./vkandinsky
 # make test     every check of the source and the whole test suite on the system's Vulkan driver
-# make demo     a small video with block swapping, from nothing: demo.mp4 and demo.png
+# make demo     a small video by the model inside the program, with block swapping: demo.mp4 and demo.png
 #
 # What is missing is installed with apt (scripts/install-deps.sh) or unpacked beside the system (Go itself, the shader
 # compiler). NODEPS=1 leaves the system packages alone.
@@ -48,17 +48,18 @@ test: lint shaders-check ## all checks, then the test suite on the system's driv
 	$(call deps,build vulkan test media)
 	$(GO) run ./tools/gotest -label test $(COUNTS) -- $(TESTFLAGS) $(PACKAGES)
 
+# -short leaves out most clips of the small model (models/tiny), whose kernels other tests compare one by one.
 test-modern: ## the test suite on a current Mesa, with cooperative matrices, and a current validation layer
 	$(call deps,build media)
 	@# Matrix kernels prove that the current driver is the one in use.
 	scripts/modern-run.sh $(GO) run ./cmd/vkandinsky devices | tee /dev/stderr | grep 'kernels *matrix' >/dev/null
-	$(SYNCVAL) scripts/modern-run.sh $(GO) run ./tools/gotest -label modern $(COUNTS) -- $(TESTFLAGS) $(ON_DEVICES)
+	$(SYNCVAL) scripts/modern-run.sh $(GO) run ./tools/gotest -label modern $(COUNTS) -- $(TESTFLAGS) -short $(ON_DEVICES)
 
 bench: build ## Go benchmarks of every package
 	$(call deps,build vulkan)
 	$(GO) test -run '^$$' -bench . -benchmem -timeout=30m $(PACKAGES)
 
-demo: ## a small model, a video made with block swapping, a contact sheet
+demo: ## a video by the small model inside the program, with block swapping, and a contact sheet
 	$(call deps,build vulkan media)
 	GO=$(GO) scripts/demo.sh
 
@@ -67,7 +68,7 @@ wine: ## cross-compile for Windows and run the program under Wine
 	GO=$(GO) scripts/windows.sh
 
 clean: ## remove what make made in this folder
-	rm -rf vkandinsky vkandinsky.exe demo demo.mp4 demo.png out
+	rm -rf vkandinsky vkandinsky.exe demo.mp4 demo.png out
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16

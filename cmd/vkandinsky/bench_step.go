@@ -231,7 +231,7 @@ func (s *sizeFlags) geometry(config *configs.Config) (configs.Geometry, error) {
 	case s.width != 0:
 		size = configs.Size{Height: s.height, Width: s.width}
 	}
-	g, err := config.Geometry(s.seconds, size)
+	g, err := config.Geometry(s.duration(config), size)
 	return g, badInput(err)
 }
 

@@ -45,6 +45,15 @@ func TestEveryFlagOfTheReferenceProgramIsThereWithUnderscoresAndDashes(t *testin
 	}
 }
 
+func published(t *testing.T) *configs.Config {
+	t.Helper()
+	c, err := configs.Preset("config_5s_i2v_pro_20b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func TestFlagsReachTheRequest(t *testing.T) {
 	var r requestFlags
 	var f flags
@@ -53,7 +62,7 @@ func TestFlagsReachTheRequest(t *testing.T) {
 	if _, err := f.parse("test", args); err != nil {
 		t.Fatal(err)
 	}
-	q, err := r.request(&f)
+	q, err := r.request(&f, published(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +79,7 @@ func TestDefaultsAreTheReferenceProgramsOwn(t *testing.T) {
 	if _, err := f.parse("test", []string{"--prompt", "fox"}); err != nil {
 		t.Fatal(err)
 	}
-	q, err := r.request(&f)
+	q, err := r.request(&f, published(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,6 +163,13 @@ func TestHelpOfEveryCommand(t *testing.T) {
 	status, overview, _ := invoke(t, "help")
 	if status != 0 {
 		t.Fatalf("help gave status %d", status)
+	}
+	first, published := strings.Index(overview, `vkandinsky generate --prompt "a red circle moves to the right"`), strings.Index(overview, "--config")
+	if first < 0 || published < first {
+		t.Errorf("the overview does not begin with what works without a download:\n%s", overview)
+	}
+	if status, _, shown := invoke(t); status != exitBadInput || !strings.HasPrefix(shown, overview) {
+		t.Errorf("nothing at all gives status %d and\n%s", status, shown)
 	}
 	for _, cmd := range commands() {
 		if !strings.Contains(overview, cmd.summary) {

@@ -15,6 +15,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/progress"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/tiny"
 )
 
 // generateOptions are the flags of generate and, but for the output, of plan.
@@ -91,8 +92,10 @@ func generateCommand() *command {
 		name: "generate", summary: "make a video from a prompt, and a picture (the default)",
 		about: "Makes a video. First the text encoder writes the prompt out, as the reference program does: --expand-prompt 0 leaves it as\n" +
 			"it is, --print-prompt shows the result alone. The path of what was written is all that standard output gets. Ctrl-C ends\n" +
-			"the run and leaves no half-written file.",
+			"the run and leaves no half-written file. Without --config and --checkpoint-dir the video is made by the small model inside\n" +
+			"the program, which knows one coloured shape that moves, from a picture that comes with it unless --image names another.",
 		examples: []string{
+			`vkandinsky generate --prompt "a red circle moves to the right"`,
 			`vkandinsky --config configs/config_5s_i2v_pro_20b.yaml --prompt "The dragon breathes fire." --image dragon.jpg \`,
 			`    --video_duration 5 --enable_block_swap --blocks_in_memory 6 --offload`,
 			`vkandinsky --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --blocks-in-memory 2 --vram-budget 12GiB \`,
@@ -100,6 +103,7 @@ func generateCommand() *command {
 		},
 	}
 	var o generateOptions
+	o.model.tinyDefault = true
 	o.model.register(cmd.flags.group("Model"))
 	o.request.register(cmd.flags.group("Video"))
 	f := cmd.flags.group("Memory")
@@ -128,12 +132,19 @@ type job struct {
 	promptOnly bool // expand the prompt, make no video
 }
 
+// asked is what the flags ask for, before a checkpoint or a device is looked at.
+type asked struct {
+	config  *configs.Config
+	options kandinsky5.Options
+	request kandinsky5.Request
+}
+
 func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) error {
 	log, err := o.log.logger(c)
 	if err != nil {
 		return err
 	}
-	if err := o.output.check(&o.request); err != nil {
+	if err := o.output.check(&cmd.flags, &o.request); err != nil {
 		return err
 	}
 	j, err := o.check(&cmd.flags, log)
@@ -162,7 +173,7 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if !o.log.quiet {
 		fmt.Fprintln(c, sentence)
 	}
-	return o.output.report(c, result.Settings, result.Stats)
+	return o.output.report(c, j.checkpoint.Config.Name, result)
 }
 
 // printPrompt expands the prompt and prints nothing else.
@@ -277,24 +288,56 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 		return nil, err
 	}
 	j.engine.Marks = true
-	config, err := o.model.config()
+	a, err := o.asked(f, log)
 	if err != nil {
 		return nil, err
 	}
-	if j.options, err = o.options(f, config, log); err != nil {
-		return nil, err
-	}
-	if j.request, err = o.request.request(f); err != nil {
-		return nil, err
-	}
-	if _, err = kandinsky5.Resolve(config, j.request); err != nil {
+	j.options, j.request = a.options, a.request
+	if _, err = kandinsky5.Resolve(a.config, j.request); err != nil {
 		return nil, badInput(err)
 	}
-	if j.checkpoint, err = o.model.checkpoint(config); err != nil {
+	if j.checkpoint, err = o.model.checkpoint(a.config); err != nil {
 		return nil, err
 	}
-	j.request.ExpandPrompt, err = o.request.expands(f, config, j.checkpoint, j.promptOnly, log)
-	return j, err
+	if j.request.ExpandPrompt, err = o.request.expands(f, a.config, j.checkpoint, j.promptOnly, log); err != nil {
+		return nil, err
+	}
+	o.announce(a, log)
+	return j, nil
+}
+
+// asked reads the configuration and turns the flags into options and a request.
+func (o *generateOptions) asked(f *flags, log *slog.Logger) (a asked, err error) {
+	if a.config, err = o.model.config(); err != nil {
+		return a, err
+	}
+	if a.options, err = o.options(f, a.config, log); err != nil {
+		return a, err
+	}
+	if a.request, err = o.request.request(f, a.config); err != nil {
+		return a, err
+	}
+	if o.model.inProgram(a.config) && o.request.image == "" {
+		a.request.Image, err = tiny.Picture()
+	}
+	return a, err
+}
+
+// announce says that the model inside the program is used, and with which first frame: a newcomer should not take it for
+// what the published models can do.
+func (o *generateOptions) announce(a asked, log *slog.Logger) {
+	if !o.model.inProgram(a.config) {
+		return
+	}
+	picture := o.request.image
+	if picture == "" {
+		picture = tiny.PictureName + " (built in)"
+	}
+	text := "this is the small model inside the program, which knows one coloured shape that moves"
+	if o.model.configName == "" {
+		text += "; --config selects a real model"
+	}
+	log.Info(text, "config", a.config.Name, "picture", picture)
 }
 
 // options is how the pipeline holds its networks.
@@ -338,9 +381,9 @@ func (r *requestFlags) checkUpstream(log *slog.Logger) error {
 
 // request reads the picture and joins the flags. A value that was given must be possible even where its zero means a
 // default.
-func (r *requestFlags) request(f *flags) (kandinsky5.Request, error) {
+func (r *requestFlags) request(f *flags, config *configs.Config) (kandinsky5.Request, error) {
 	q := kandinsky5.Request{
-		Prompt: r.prompt, NegativePrompt: &r.negative, Width: r.size.width, Height: r.size.height, Seconds: r.size.seconds, Steps: r.steps,
+		Prompt: r.prompt, NegativePrompt: &r.negative, Width: r.size.width, Height: r.size.height, Seconds: r.size.duration(config), Steps: r.steps,
 		Guidance: r.guidance, SchedulerScale: r.scale, Seed: r.seed, MagCache: r.magcache,
 	}
 	switch {
@@ -364,7 +407,7 @@ func (r *requestFlags) request(f *flags) (kandinsky5.Request, error) {
 }
 
 // check fills in the output's name and makes sure that everything can be written.
-func (o *outputFlags) check(r *requestFlags) error {
+func (o *outputFlags) check(f *flags, r *requestFlags) error {
 	if o.printPrompt {
 		if o.json || o.stats {
 			return badInput(fmt.Errorf("--print-prompt prints the prompt alone: leave --json and --stats out"))
@@ -373,7 +416,7 @@ func (o *outputFlags) check(r *requestFlags) error {
 	}
 	if o.file == "" {
 		extension := "mp4"
-		if r.size.seconds == 0 {
+		if f.changed("video-duration") && r.size.seconds == 0 {
 			extension = "png"
 		}
 		o.file = fmt.Sprintf("vkandinsky_%d.%s", r.seed, extension)

@@ -36,7 +36,9 @@ usage: vkandinsky [COMMAND] [flags]
 	}
 	_ = table(w, append(rows, "  help\tthis list, or the help of a command"))
 	fmt.Fprint(w, `
-Without a command the flags are generate's:
+Without a command the flags are generate's. A first video, by the small model inside the program:
+  vkandinsky generate --prompt "a red circle moves to the right"
+A published model, once it is downloaded:
   vkandinsky --config configs/config_5s_i2v_pro_20b.yaml --prompt "The dragon breathes fire." --image dragon.jpg
 
 vkandinsky COMMAND --help shows a command's flags and examples. Flags may be written with dashes or underscores.

@@ -11,16 +11,22 @@ import (
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
 	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/tiny"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
 // modelFlags name a model and how exactly it computes.
 type modelFlags struct {
 	configName, dir, precisionName, dtype string
+	tinyDefault                           bool // no model named means the one inside the program
 }
 
 func (m *modelFlags) register(f *pflag.FlagSet) {
-	f.StringVar(&m.configName, "config", "", "configuration: a yaml `FILE` or the name of a built-in one (vkandinsky synth --help lists them)")
+	byDefault := ""
+	if m.tinyDefault {
+		byDefault = "; by default " + tiny.ConfigName + ", the small model inside the program"
+	}
+	f.StringVar(&m.configName, "config", "", "configuration: a yaml `FILE` or the name of a built-in one (vkandinsky synth --help lists them)"+byDefault)
 	f.StringVar(&m.dir, "checkpoint-dir", "", "`FOLDER` to look for the configuration's checkpoints in; a Diffusers folder needs no --config")
 	f.StringVar(&m.precisionName, "precision", "mixed", "`HOW` exactly to compute: mixed (16-bit operands, fp32 sums) or f32")
 	f.StringVar(&m.dtype, "dtype", "", "the same as a `TYPE` of the reference program: bfloat16 or float16 mean mixed, float32 means f32")
@@ -32,6 +38,9 @@ func (m *modelFlags) config() (*configs.Config, error) {
 		c, err := configs.Load(m.configName)
 		return c, badInput(err)
 	}
+	if m.dir == "" && m.tinyDefault {
+		return tiny.Config()
+	}
 	if m.dir == "" {
 		return nil, badInput(fmt.Errorf("say which model: --config FILE (built in: %s), or --checkpoint-dir with a Diffusers folder", strings.Join(configs.Presets(), ", ")))
 	}
@@ -42,8 +51,16 @@ func (m *modelFlags) config() (*configs.Config, error) {
 	return c.Config, nil
 }
 
+// inProgram says whether the model of a configuration that config returned is the one inside the program.
+func (m *modelFlags) inProgram(config *configs.Config) bool {
+	return config.Name == tiny.ConfigName && config.Dir == "" && m.dir == ""
+}
+
 // checkpoint finds the networks of a configuration that config returned.
 func (m *modelFlags) checkpoint(config *configs.Config) (*kandinsky5.Checkpoint, error) {
+	if m.inProgram(config) {
+		return tiny.Checkpoint()
+	}
 	if m.configName == "" {
 		c, err := kandinsky5.OpenDiffusers(m.dir)
 		return c, badInput(err)
@@ -73,12 +90,24 @@ func (m *modelFlags) precision() (load.Precision, error) {
 }
 
 // sizeFlags say what is to be made. Sizes are in pixels.
-type sizeFlags struct{ width, height, seconds int }
+type sizeFlags struct {
+	width, height, seconds int
+	length                 *pflag.Flag // of seconds: whether it was given
+}
 
 func (s *sizeFlags) register(f *pflag.FlagSet) {
 	f.IntVar(&s.width, "width", 0, "`PIXELS`; by default the picture's aspect (i2v), or 768 (1024 for 1024-pixel models)")
 	f.IntVar(&s.height, "height", 0, "`PIXELS`; by default the picture's aspect (i2v), or 512 (1024 for 1024-pixel models)")
-	f.IntVar(&s.seconds, "video-duration", 5, "`SECONDS`; 0 makes one picture")
+	f.IntVar(&s.seconds, "video-duration", 0, "`SECONDS`; 0 makes one picture (default the configuration's, or 5)")
+	s.length = f.Lookup("video-duration")
+}
+
+// duration is how many seconds of video are wanted.
+func (s *sizeFlags) duration(config *configs.Config) int {
+	if s.length.Changed {
+		return s.seconds
+	}
+	return config.Seconds()
 }
 
 // swapFlags say how transformer blocks are held.

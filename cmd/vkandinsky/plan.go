@@ -30,6 +30,7 @@ func planCommand() *command {
 		},
 	}
 	var o planOptions
+	o.model.tinyDefault = true
 	o.model.register(cmd.flags.group("Model"))
 	o.request.register(cmd.flags.group("Video"))
 	f := cmd.flags.group("Memory")
@@ -61,15 +62,7 @@ func (o *planOptions) run(ctx context.Context, c *console, cmd *command) error {
 	if err := o.request.checkUpstream(log); err != nil {
 		return err
 	}
-	config, err := o.model.config()
-	if err != nil {
-		return err
-	}
-	options, err := o.options(&cmd.flags, config, log)
-	if err != nil {
-		return err
-	}
-	request, err := o.request.request(&cmd.flags)
+	a, err := o.asked(&cmd.flags, log)
 	if err != nil {
 		return err
 	}
@@ -77,21 +70,22 @@ func (o *planOptions) run(ctx context.Context, c *console, cmd *command) error {
 	if err != nil {
 		return err
 	}
-	checkpoint, err := o.checkpointIfThere(config, log)
+	checkpoint, err := o.checkpointIfThere(a.config, log)
 	if err != nil {
 		return err
 	}
-	if request.ExpandPrompt, err = o.request.expands(&cmd.flags, config, checkpoint, false, log); err != nil {
+	if a.request.ExpandPrompt, err = o.request.expands(&cmd.flags, a.config, checkpoint, false, log); err != nil {
 		return err
 	}
-	plan, err := kandinsky5.PlanRun(config, checkpoint, options, request, limits)
+	plan, err := kandinsky5.PlanRun(a.config, checkpoint, a.options, a.request, limits)
 	if err != nil {
 		return badInput(err)
 	}
+	o.announce(a, log)
 	if o.json {
 		err = c.printJSON(plan)
 	} else {
-		err = printPlan(c.out, config, plan, limits)
+		err = printPlan(c.out, a.config, plan, limits)
 	}
 	if err != nil {
 		return err

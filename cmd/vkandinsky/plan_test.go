@@ -69,6 +69,23 @@ func TestPlanOfACheckpointOnTheDevice(t *testing.T) {
 	}
 }
 
+func TestPlanOfTheModelInTheProgram(t *testing.T) {
+	status, stdout, stderr := invoke(t, "plan", "--vram", "1GiB", "--ram", "1GiB", "--blocks-in-memory", "2")
+	if status != 0 || !strings.Contains(stdout, "tiny_i2v: 25 frames of 128×128") || !strings.Contains(stderr, "red-circle.png") || !strings.Contains(stderr, "--config") {
+		t.Errorf("status %d, %s\n%s", status, stdout, stderr)
+	}
+	// Named, it is no surprise; another picture gives the size; a folder's files are taken instead of the program's.
+	picture := filepath.Join("testdata", "first.png")
+	status, stdout, stderr = invoke(t, "plan", "--config", "tiny_i2v", "--vram", "1GiB", "--ram", "1GiB", "--image", picture, "--video-duration", "2")
+	if status != 0 || !strings.Contains(stdout, "tiny_i2v: 49 frames of 144×112") || !strings.Contains(stderr, "first.png") || strings.Contains(stderr, "--config") {
+		t.Errorf("status %d, %s\n%s", status, stdout, stderr)
+	}
+	status, _, stderr = invoke(t, "plan", "--config", "tiny_i2v", "--checkpoint-dir", t.TempDir(), "--vram", "1GiB", "--ram", "1GiB")
+	if status != exitBadInput || !strings.Contains(stderr, "not found") {
+		t.Errorf("in an empty folder: status %d, %s", status, stderr)
+	}
+}
+
 func TestPlanTakesMistakesAsGenerateDoes(t *testing.T) {
 	for _, more := range [][]string{
 		{"--blocks-in-memory", "61"}, {"--sample-steps", "0"}, {"--width", "100", "--height", "100"}, {"--expand_prompt", "2"},

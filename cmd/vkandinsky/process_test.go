@@ -72,10 +72,15 @@ func environment() []string {
 
 func start(t *testing.T, args ...string) outcome {
 	t.Helper()
+	return startIn(t, environment(), args...)
+}
+
+func startIn(t *testing.T, environment []string, args ...string) outcome {
+	t.Helper()
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	cmd.Env = environment()
+	cmd.Env = environment
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -264,12 +269,45 @@ func TestVerifyFailsWhenNumbersDiffer(t *testing.T) {
 func TestVerifyWithoutFilesRunsTheEmbeddedCases(t *testing.T) {
 	var report verifyReport
 	parseJSON(t, startOK(t, "verify", "--json", "--precision", "f32").stdout, &report)
-	missing := map[string]bool{"clip": true, "dit": true, "qwen": true, "resize": true, "rng": true, "sampler": true, "vae": true}
+	missing := map[string]bool{"clip": true, "dit": true, "qwen": true, "resize": true, "rng": true, "sampler": true, "tiny": true, "vae": true}
 	for _, r := range report.Results {
 		delete(missing, r.Component)
 	}
 	if len(missing) > 0 || report.Passed == 0 {
 		t.Errorf("%d passed, components not run: %v", report.Passed, missing)
+	}
+}
+
+// TestTheFirstCommandMakesAVideo is what README begins with, in fewer steps and pixels, where nothing but the output's
+// folder can be written.
+func TestTheFirstCommandMakesAVideo(t *testing.T) {
+	output := filepath.Join(t.TempDir(), "circle.mp4")
+	file := filepath.Join(t.TempDir(), "no folder")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", file)
+	o := startIn(t, append(environment(), "XDG_CACHE_HOME="+filepath.Join(file, "cache"), "TMPDIR="+filepath.Join(file, "tmp")), "generate",
+		"--prompt", "a red circle moves to the right", "--width", "64", "--height", "64", "--sample-steps", "2", "--json", "-o", output)
+	if o.status != 0 {
+		t.Fatalf("status %d\n%s", o.status, o.stderr)
+	}
+	var made generated
+	parseJSON(t, o.stdout, &made)
+	if made.Config != "tiny_i2v" || made.Output != output || made.Settings.Geometry.Frames != 25 {
+		t.Errorf("JSON says %+v", made)
+	}
+	said := 0
+	for line := range strings.Lines(o.stderr) {
+		if strings.Contains(line, "tiny_i2v") && strings.Contains(line, "red-circle.png") && strings.Contains(line, "--config") {
+			said++
+		}
+	}
+	if said != 1 {
+		t.Errorf("%d lines say which model and picture these are:\n%s", said, o.stderr)
+	}
+	if info, err := os.Stat(output); err != nil || info.Size() == 0 {
+		t.Errorf("output: %v", err)
 	}
 }
 

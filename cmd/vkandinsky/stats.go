@@ -12,6 +12,7 @@ import (
 
 // generated is what generate prints as JSON.
 type generated struct {
+	Config       string              `json:"config"` // name of the configuration
 	Output       string              `json:"output"`
 	FramesDir    string              `json:"frames_dir,omitempty"`
 	ContactSheet string              `json:"contact_sheet,omitempty"`
@@ -23,14 +24,15 @@ type generated struct {
 }
 
 // report prints what was written, and the statistics where they were asked for.
-func (o *outputFlags) report(c *console, s kandinsky5.Settings, stats kandinsky5.Stats) error {
+func (o *outputFlags) report(c *console, config string, r *kandinsky5.Result) error {
 	if o.stats {
-		if err := printStats(c, stats); err != nil {
+		if err := printStats(c, r.Stats); err != nil {
 			return err
 		}
 	}
 	if o.json {
-		return c.printJSON(generated{Output: o.file, FramesDir: o.frames, ContactSheet: o.sheet, Timeline: o.files.picture, Trace: o.files.trace, Summary: whereTheTimeWent(stats), Settings: s, Stats: stats})
+		return c.printJSON(generated{Config: config, Output: o.file, FramesDir: o.frames, ContactSheet: o.sheet, Timeline: o.files.picture,
+			Trace: o.files.trace, Summary: whereTheTimeWent(r.Stats), Settings: r.Settings, Stats: r.Stats})
 	}
 	_, err := fmt.Fprintln(c.out, o.file)
 	return err

@@ -27,9 +27,10 @@ func synthCommand() *command {
 		name: "synth", summary: "write a random-weight checkpoint in the published layout",
 		about: "Writes a model of random weights in the layout of the published checkpoints, with small tokenizers, and the\n" +
 			"configurations i2v.yaml and t2v.yaml to use it. --preset tiny and --preset demo are small enough for a software\n" +
-			"driver; the name of a configuration gives its full size (43 GiB and more for the 20B model).",
+			"driver; the name of a configuration gives its full size (43 GiB and more for the 20B model). Nothing here is trained:\n" +
+			"the small trained model is inside the program and needs no files (vkandinsky generate --help).",
 		examples: []string{
-			"vkandinsky synth --preset demo --output demo/checkpoint",
+			"vkandinsky synth --preset demo --output random",
 			"vkandinsky synth --preset k5_lite_i2v_5s_sft_sd --output /data/random-lite",
 			"vkandinsky synth --config my_small_model_i2v.yaml --dtype f32 --seed 7 --output random",
 		},

@@ -4,9 +4,9 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/torchrand"
 )
 
-// latentNoise returns the noise that upstream starts from with a seed: the first draw of a fresh CUDA generator, in
+// LatentNoise returns the noise that upstream starts from with a seed: the first draw of a fresh CUDA generator, in
 // bf16, [T, H, W, C] (kandinsky-5, kandinsky/generation_utils.py, generate).
-func latentNoise(seed uint64, n int) ([]float32, error) {
+func LatentNoise(seed uint64, n int) ([]float32, error) {
 	g, err := torchrand.New(seed, torchrand.H100())
 	if err != nil {
 		return nil, err

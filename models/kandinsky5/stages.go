@@ -171,7 +171,7 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 	if err := g.arena.Err(); err != nil {
 		return engine.Tensor{}, err
 	}
-	noise, err := latentNoise(s.Seed, int(latents.Elems()))
+	noise, err := LatentNoise(s.Seed, int(latents.Elems()))
 	if err != nil {
 		return engine.Tensor{}, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/tiny"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
@@ -33,7 +34,7 @@ const (
 func Presets() []string { return append([]string{Tiny, Demo}, configs.Presets()...) }
 
 // Preset returns a model by name: Tiny, Demo, or the name of an embedded configuration, whose networks then have the
-// published sizes.
+// published sizes, and those of the model inside the program for its own (tiny.ConfigName).
 func Preset(name string) (Model, error) {
 	switch name {
 	case Tiny:
@@ -47,6 +48,10 @@ func Preset(name string) (Model, error) {
 	config, err := configs.Preset(name)
 	if err != nil {
 		return Model{}, fmt.Errorf("no model named %q to synthesise (models: %s)", name, strings.Join(Presets(), ", "))
+	}
+	if config.Name == tiny.ConfigName {
+		networks, err := tiny.Networks()
+		return Model{Weights: networks, Config: config}, err
 	}
 	return FromConfig(config), nil
 }

@@ -20,7 +20,7 @@ type Result struct {
 	Case      string  `json:"case"`
 	Component string  `json:"component"`
 	Output    string  `json:"output"`
-	Metric    string  `json:"metric"` // "relative error", "differing share", "differing"
+	Metric    string  `json:"metric"` // "relative error", "differing share", "differing", "mean difference"
 	Value     float64 `json:"value"`
 	Limit     float64 `json:"limit"`
 	Pass      bool    `json:"pass"`
@@ -54,6 +54,7 @@ const (
 	limitQwen         = 1e-2
 	limitNabla        = 1e-3 // share of mask entries that may differ in f32
 	limitRandn        = 5e-4 // share of bf16 noise values that may differ
+	limitFrames       = 2    // mean difference of the 8-bit levels of whole clips
 )
 
 // File runs the case in a file and returns its results. An error means that the case could not be run at all.
@@ -89,6 +90,7 @@ func Bytes(ctx context.Context, d *engine.Device, name string, data []byte, o Op
 func run(ctx context.Context, d *engine.Device, c *testCase, o Options) ([]Result, error) {
 	runners := map[string]func(context.Context, *engine.Device, *testCase, Options) error{
 		"dit": runDiT, "sampler": runSampler, "vae": runVAE, "qwen": runQwen, "clip": runCLIP, "rng": runRandn, "resize": runResize,
+		"tiny": runTiny,
 	}
 	runner := runners[c.component]
 	if runner == nil {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vkandinsky/vkandinsky/models/weights"
@@ -21,14 +22,17 @@ type part struct {
 	file string
 	// cases, where not nil, are the cases kept of a file with several: tensors "CASE.…" of the others are left out.
 	cases []string
+	// tensors, where not nil, are what is kept of each case.
+	tensors []string
 }
 
 // parts cover every component: sparse attention (dit_nabla), full attention and guidance (sampler_cfg), both text
-// encoders, the VAE both ways, pixels and noise.
+// encoders, the VAE both ways, pixels and noise, and a clip by the model inside the program.
 func parts() []part {
 	return []part{
 		{file: "clip"}, {file: "dit_nabla"}, {file: "qwen"}, {file: "resize_bilinear_antialias"}, {file: "sampler_cfg"},
 		{file: "torch_cuda_randn"}, {file: "vae", cases: []string{"enc_video", "dec_video"}},
+		{file: "tiny", cases: []string{"english"}, tensors: []string{"image", "noise", "frames"}},
 	}
 }
 
@@ -58,8 +62,8 @@ func (p part) write(from, to string) error {
 	}
 	var tensors []weights.Tensor
 	for _, name := range f.Names() {
-		stem, _, _ := strings.Cut(name, ".")
-		if t, _ := f.Tensor(name); !dropped[stem] {
+		stem, rest, _ := strings.Cut(name, ".")
+		if t, _ := f.Tensor(name); !dropped[stem] && (p.tensors == nil || slices.Contains(p.tensors, rest)) {
 			tensors = append(tensors, t)
 		}
 	}
@@ -95,7 +99,7 @@ func (p part) metadata(all map[string]string) (kept map[string]string, dropped m
 	if p.cases == nil {
 		return all, nil, nil
 	}
-	var list, keep [][]any // each entry begins with the case's name
+	var list, keep []json.RawMessage
 	if err := json.Unmarshal([]byte(all["cases"]), &list); err != nil {
 		return nil, nil, fmt.Errorf("metadata cases: %w", err)
 	}
@@ -105,7 +109,11 @@ func (p part) metadata(all map[string]string) (kept map[string]string, dropped m
 	}
 	dropped = map[string]bool{}
 	for _, entry := range list {
-		if name := entry[0].(string); wanted[name] {
+		name, err := caseName(entry)
+		if err != nil {
+			return nil, nil, err
+		}
+		if wanted[name] {
 			keep = append(keep, entry)
 		} else {
 			dropped[name] = true
@@ -124,4 +132,24 @@ func (p part) metadata(all map[string]string) (kept map[string]string, dropped m
 	}
 	kept["cases"] = string(text)
 	return kept, dropped, nil
+}
+
+// caseName reads an entry of the list "cases": an object with a name, or a list that begins with it.
+func caseName(entry json.RawMessage) (string, error) {
+	var object struct {
+		Name string `json:"name"`
+	}
+	if json.Unmarshal(entry, &object) == nil {
+		return object.Name, nil
+	}
+	var list []any
+	if err := json.Unmarshal(entry, &list); err != nil {
+		return "", fmt.Errorf("metadata cases: %w", err)
+	}
+	if len(list) > 0 {
+		if name, ok := list[0].(string); ok {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("metadata cases: %s has no name", entry)
 }
