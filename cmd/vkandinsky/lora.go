@@ -11,6 +11,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/lora"
 )
 
@@ -32,6 +33,21 @@ func (l *loraFlags) sources(config *configs.Config) ([]lora.Source, error) {
 		out = append(out, s)
 	}
 	return out, badInput(kandinsky5.CheckLoRA(config, out))
+}
+
+// adapt merges the adapters into a transformer's weights as they are read. The function returned closes them, then what close
+// closes, which an error does too.
+func (l *loraFlags) adapt(base load.Reader, config *configs.Config, close func()) (load.Reader, func(), error) {
+	sources, err := l.sources(config)
+	var set *lora.Set
+	if err == nil {
+		set, err = kandinsky5.OpenLoRA(config, sources)
+	}
+	if err != nil {
+		close()
+		return nil, func() {}, err
+	}
+	return set.Reader(base), func() { _ = set.Close(); close() }, nil
 }
 
 // parseLoRA reads FILE or FILE:WEIGHT. Only a number behind the last colon is a weight: C:\x.safetensors is a file.

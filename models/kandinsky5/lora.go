@@ -14,14 +14,15 @@ import (
 // CheckLoRA returns why adapters cannot be applied to a configuration's transformer, without any other file: one line that
 // names the adapter.
 func CheckLoRA(config *configs.Config, sources []lora.Source) error {
-	set, err := openLoRA(config, sources)
+	set, err := OpenLoRA(config, sources)
 	if err != nil {
 		return err
 	}
 	return set.Close()
 }
 
-func openLoRA(config *configs.Config, sources []lora.Source) (*lora.Set, error) {
+// OpenLoRA opens adapters for a configuration's transformer, for those who run it without a Pipeline.
+func OpenLoRA(config *configs.Config, sources []lora.Source) (*lora.Set, error) {
 	return lora.OpenSet(sources, weights.DiTSpec(DiTConfig(config).DiTConfig))
 }
 
@@ -32,7 +33,7 @@ func (p *Pipeline) SetLoRA(sources ...lora.Source) error {
 	if p.adapters != nil && slices.Equal(sources, p.opts.LoRA) {
 		return nil
 	}
-	set, err := openLoRA(p.ckpt.Config, sources)
+	set, err := OpenLoRA(p.ckpt.Config, sources)
 	if err != nil {
 		return err
 	}

@@ -46,10 +46,10 @@ var configNames = []string{"config_lora.json", "adapter_config.json"}
 func configBeside(path string) (*scaling, error) {
 	for _, name := range configNames {
 		name = filepath.Join(filepath.Dir(path), name)
-		f, err := os.Open(name)
-		if errors.Is(err, fs.ErrNotExist) {
+		if info, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 			continue
 		}
+		f, err := os.Open(name)
 		if err != nil {
 			return nil, err
 		}
