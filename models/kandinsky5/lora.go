@@ -1,6 +1,7 @@
 package kandinsky5
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -26,10 +27,9 @@ func OpenLoRA(config *configs.Config, sources []lora.Source) (*lora.Set, error) 
 	return lora.OpenSet(sources, weights.DiTSpec(DiTConfig(config).DiTConfig))
 }
 
-// SetLoRA replaces the adapters of the transformer for the videos that follow; none takes all away. A transformer that is
-// loaded is given up and read again by the next Generate, unless the adapters are the same. After an error the old ones
-// are still in force.
-func (p *Pipeline) SetLoRA(sources ...lora.Source) error {
+// SetLoRA replaces the adapters of the transformer for the videos that follow; none takes all away. Of a transformer that is
+// loaded, only what changes is read again. After an error the old adapters are still in force.
+func (p *Pipeline) SetLoRA(ctx context.Context, sources ...lora.Source) error {
 	if p.adapters != nil && slices.Equal(sources, p.opts.LoRA) {
 		return nil
 	}
@@ -37,11 +37,17 @@ func (p *Pipeline) SetLoRA(sources ...lora.Source) error {
 	if err != nil {
 		return err
 	}
-	err = oneline.Join(p.freeTransformer(), p.closeLoRA())
-	p.adapters, p.opts.LoRA = set, slices.Clone(sources)
 	for _, a := range set.Applied() {
 		p.log.Info("LoRA", "file", a.Path, "weight", a.Weight, "matrices", a.Matrices, "rank", span(a.Ranks), "scale", span(a.Scales), "scale from", a.ScaleBy)
 	}
+	if p.dit != nil {
+		err := p.dit.Reload(ctx, set.Reader(p.nets.ditReader), func(name string) bool { return set.Changes(name) || p.adapters.Changes(name) })
+		if err != nil {
+			return oneline.Join(err, p.freeTransformer(), set.Close())
+		}
+	}
+	err = p.closeLoRA()
+	p.adapters, p.opts.LoRA = set, slices.Clone(sources)
 	return err
 }
 

@@ -2,6 +2,9 @@ package kandinsky5
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +16,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
 	"github.com/vkandinsky/vkandinsky/models/lora"
 	"github.com/vkandinsky/vkandinsky/models/weights"
+	"github.com/vkandinsky/vkandinsky/swap"
 )
 
 // smallAdapter writes an adapter of rank 1 for some modules whose matrices are changed evenly by a number.
@@ -48,16 +52,60 @@ func TestLoRA(t *testing.T) {
 	c.Config.Pipeline = configs.T2V
 	d := enginetest.Open(t)
 	t.Run("adapters are switched between videos", func(t *testing.T) { adaptersAreSwitched(t, d, c) })
+	t.Run("a switch that fails changes nothing", func(t *testing.T) { failedSwitchChangesNothing(t, d, c) })
 	t.Run("the trigger goes before the prompt", func(t *testing.T) { triggerGoesFirst(t, d, c) })
 }
 
 func adaptersAreSwitched(t *testing.T, d *engine.Device, c *Checkpoint) {
-	path := smallAdapter(t, c, 0.05, "", "visual_transformer_blocks.1.feed_forward.in_layer", "visual_transformer_blocks.3.self_attention.to_value")
+	path := smallAdapter(t, c, 0.05, "", "visual_transformer_blocks.1.feed_forward.in_layer", "visual_transformer_blocks.3.self_attention.to_value",
+		"text_transformer_blocks.0.self_attention.to_value", "out_layer.out_layer")
+	on := []lora.Source{{Path: path, Weight: 1}}
 	plain := generate(t, d, c, Options{}, wordRequest()).Clip.Pix
-	adapted := generate(t, d, c, Options{LoRA: []lora.Source{{Path: path, Weight: 1}}}, wordRequest()).Clip.Pix
+	adapted := generate(t, d, c, Options{LoRA: on}, wordRequest()).Clip.Pix
 	if bytes.Equal(plain, adapted) {
 		t.Fatal("the adapter changes nothing")
 	}
+	for _, tier := range []swap.HostTier{swap.Pinned, swap.Mapped} {
+		p, err := New(t.Context(), d, c, Options{BlocksInMemory: 3, StreamSlots: 1, HostTier: tier})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, step := range []struct {
+			sources []lora.Source
+			want    []byte
+		}{{nil, plain}, {on, adapted}, {nil, plain}} {
+			switchTo(t, p, step.sources, step.want, fmt.Sprintf("%s, step %d", tier, k))
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// switchTo changes a pipeline's adapters, fails to change them once more, and checks the picture.
+func switchTo(t *testing.T, p *Pipeline, sources []lora.Source, want []byte, name string) {
+	t.Helper()
+	if err := p.SetLoRA(t.Context(), sources...); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.SetLoRA(t.Context(), lora.Source{Path: "none.safetensors", Weight: 1}); err == nil {
+		t.Errorf("%s: an adapter that is not there is in force", name)
+	}
+	got, err := p.Generate(t.Context(), wordRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Clip.Pix, want) {
+		t.Errorf("%s: the picture is another than with a new pipeline", name)
+	}
+	if len(got.Settings.LoRA) != len(sources) {
+		t.Errorf("%s: the settings say %+v", name, got.Settings.LoRA)
+	}
+}
+
+// failedSwitchChangesNothing ends a switch of adapters while weights are read.
+func failedSwitchChangesNothing(t *testing.T, d *engine.Device, c *Checkpoint) {
+	path := smallAdapter(t, c, 0.05, "", "visual_transformer_blocks.1.feed_forward.in_layer", "visual_transformer_blocks.3.feed_forward.in_layer")
 	p, err := New(t.Context(), d, c, Options{BlocksInMemory: 2})
 	if err != nil {
 		t.Fatal(err)
@@ -67,27 +115,21 @@ func adaptersAreSwitched(t *testing.T, d *engine.Device, c *Checkpoint) {
 			t.Error(err)
 		}
 	}()
-	for k, want := range [][]byte{plain, adapted, plain} {
-		var sources []lora.Source
-		if k == 1 {
-			sources = []lora.Source{{Path: path, Weight: 1}}
-		}
-		if err := p.SetLoRA(sources...); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.SetLoRA(lora.Source{Path: path + "x", Weight: 1}); err == nil {
-			t.Error("an adapter that is not there is in force")
-		}
-		got, err := p.Generate(t.Context(), wordRequest())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(got.Clip.Pix, want) {
-			t.Errorf("after switching to %v the picture is another than with a new pipeline", sources)
-		}
-		if len(got.Settings.LoRA) != len(sources) {
-			t.Errorf("the settings say %+v", got.Settings.LoRA)
-		}
+	want, err := p.Generate(t.Context(), wordRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.SetLoRA(ctx, lora.Source{Path: path, Weight: 1}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want cancelled", err)
+	}
+	again, err := p.Generate(t.Context(), wordRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(again.Clip.Pix, want.Clip.Pix) || len(again.Settings.LoRA) != 0 {
+		t.Error("a switch that was cancelled changes the picture")
 	}
 }
 

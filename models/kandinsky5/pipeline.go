@@ -55,13 +55,13 @@ func New(ctx context.Context, d *engine.Device, c *Checkpoint, o Options) (*Pipe
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	if err := p.open(); err != nil {
+	if err := p.open(ctx); err != nil {
 		return nil, oneline.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-func (p *Pipeline) open() error {
+func (p *Pipeline) open(ctx context.Context) error {
 	if err := p.nets.open(p.ckpt); err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (p *Pipeline) open() error {
 	if p.clipTok, err = tokenizer.OpenCLIP(p.ckpt.Layout.CLIPTokenizer); err != nil {
 		return err
 	}
-	return p.SetLoRA(p.opts.LoRA...)
+	return p.SetLoRA(ctx, p.opts.LoRA...)
 }
 
 func (n *networks) open(c *Checkpoint) error {

@@ -95,6 +95,16 @@ func (s *Set) Reader(base load.Reader) load.Reader {
 	return r
 }
 
+// Changes says whether an adapter changes a tensor.
+func (s *Set) Changes(name string) bool {
+	for k, a := range s.adapters {
+		if c, ok := a.changes[name]; ok && float32(s.weights[k]*c.scale) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Close unmaps the adapters' files. A second call does nothing.
 func (s *Set) Close() error {
 	var errs []error
