@@ -38,6 +38,9 @@ func (r *reader) Read(ctx context.Context, name string, shape []int, to engine.D
 	if len(terms) == 0 {
 		return r.base.Read(ctx, name, shape, to, dst)
 	}
+	if storage(to) == weights.Invalid {
+		return fmt.Errorf("lora: %s is held as %v, into which no adapter can be merged: leave the adapter or the quantisation out", name, to)
+	}
 	f, err := factor(terms)
 	if err != nil {
 		return fmt.Errorf("lora: %w", err)
@@ -111,6 +114,7 @@ func (m *merge) piece(ctx context.Context, from int, raw []byte, values []float3
 	return weights.ConvertFinite(m.dst[from*size:(from+count)*size], merged, storage(m.to))
 }
 
+// storage is a type as files have it; Invalid for those that no matrix is merged in.
 func storage(d engine.DType) weights.DType {
 	return map[engine.DType]weights.DType{engine.F32: weights.F32, engine.BF16: weights.BF16, engine.F16: weights.F16}[d]
 }

@@ -140,6 +140,9 @@ func TestEffectsThatNoNumberHoldsAreErrors(t *testing.T) {
 			t.Errorf("weight %g: error %v", weight, err)
 		}
 	}
+	if err := s.Reader(network(t, w)).Read(t.Context(), "W.weight", []int{12, 8}, engine.U32, make([]byte, 384)); err == nil || !strings.Contains(err.Error(), "W.weight") {
+		t.Errorf("merging into integers: error %v", err)
+	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := s.Reader(network(t, w)).Read(cancelled, "W.weight", []int{12, 8}, engine.F16, make([]byte, 192)); err == nil {
