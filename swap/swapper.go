@@ -118,7 +118,7 @@ func (s *Swapper) start(ctx context.Context) error {
 		}
 		s.slots = append(s.slots, region)
 	}
-	if err := s.loadResidents(ctx); err != nil {
+	if err := s.loadResidents(ctx, func(int) bool { return true }); err != nil {
 		return err
 	}
 	if len(plan.Streamed) == 0 {
@@ -135,8 +135,8 @@ func (s *Swapper) start(ctx context.Context) error {
 	return s.loader.start(ctx)
 }
 
-// loadResidents brings the resident blocks through two staging buffers, reading one while the other is copied.
-func (s *Swapper) loadResidents(ctx context.Context) error {
+// loadResidents brings the resident blocks that are wanted through two staging buffers, reading one while the other is copied.
+func (s *Swapper) loadResidents(ctx context.Context, wanted func(i int) bool) error {
 	var staging [2]memory.Region
 	var busy [2]uint64
 	transfer := s.stream
@@ -148,7 +148,7 @@ func (s *Swapper) loadResidents(ctx context.Context) error {
 	}()
 	turn := 0
 	for block, home := range s.config.Plan.Home {
-		if home < 0 {
+		if home < 0 || !wanted(block) {
 			continue
 		}
 		k := turn % 2

@@ -23,6 +23,7 @@ import (
 // benchOptions are the flags of bench.
 type benchOptions struct {
 	model                   modelFlags
+	lora                    loraFlags
 	size                    sizeFlags
 	swap                    swapFlags
 	device                  deviceFlags
@@ -65,6 +66,7 @@ func benchStepCommand() *command {
 func (o *benchOptions) registerWork(cmd *command) *pflag.FlagSet {
 	f := cmd.flags.group("Model")
 	o.model.register(f)
+	o.lora.register(f)
 	f.BoolVar(&o.synthetic, "synthetic", false, "make the weights up")
 	f.IntVar(&o.blocks, "blocks", 0, "only `NUMBER` visual blocks of a made-up model, to measure sooner (default all)")
 	f = cmd.flags.group("Work")
@@ -171,10 +173,13 @@ func (o *benchOptions) check(log *slog.Logger, cmd *command) (work bench.Options
 		err = badInputf("--start compares with reading a checkpoint: it excludes --synthetic")
 		return
 	}
-	work.Weights, work.Files, close, err = o.weights(work.Config)
+	if work.Weights, work.Files, close, err = o.weights(work.Config); err != nil {
+		return
+	}
 	if !o.start {
 		work.Files = nil
 	}
+	work.Weights, close, err = o.lora.adapt(work.Weights, work.Config, close)
 	return
 }
 

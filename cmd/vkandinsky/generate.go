@@ -20,6 +20,7 @@ import (
 // generateOptions are the flags of generate and, but for the output, of plan.
 type generateOptions struct {
 	model   modelFlags
+	lora    loraFlags
 	request requestFlags
 	swap    swapFlags
 	hold    holdFlags
@@ -97,12 +98,16 @@ func generateCommand() *command {
 			`    --video_duration 5 --enable_block_swap --blocks_in_memory 6 --offload`,
 			`vkandinsky --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --blocks-in-memory 2 --vram-budget 12GiB \`,
 			`    --image dragon.jpg --prompt "The dragon breathes fire." --contact-sheet dragon.png --timeline dragon.svg`,
+			`vkandinsky --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --image dragon.jpg --prompt "The dragon breathes fire." \`,
+			`    --lora dolly-in/lora.safetensors --lora smoke.safetensors:0.6`,
 		},
 	}
 	var o generateOptions
-	o.model.register(cmd.flags.group("Model"))
+	f := cmd.flags.group("Model")
+	o.model.register(f)
+	o.lora.register(f)
 	o.request.register(cmd.flags.group("Video"))
-	f := cmd.flags.group("Memory")
+	f = cmd.flags.group("Memory")
 	o.swap.register(f)
 	o.hold.register(f)
 	o.device.register(cmd.flags.group("Device"))
@@ -313,7 +318,8 @@ func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Lo
 	if k.QwenLayersInMemory < 0 {
 		return k, badInput(fmt.Errorf("--qwen-layers-in-memory %d: use 1 or more", k.QwenLayersInMemory))
 	}
-	return k, nil
+	k.LoRA, err = o.lora.sources(config)
+	return k, err
 }
 
 // checkUpstream refuses what this program cannot do yet, and says what it does instead of choosing an attention library.

@@ -30,9 +30,11 @@ func planCommand() *command {
 		},
 	}
 	var o planOptions
-	o.model.register(cmd.flags.group("Model"))
+	f := cmd.flags.group("Model")
+	o.model.register(f)
+	o.lora.register(f)
 	o.request.register(cmd.flags.group("Video"))
-	f := cmd.flags.group("Memory")
+	f = cmd.flags.group("Memory")
 	f.Var(&o.device.vram, "vram", "plan for a device with this much memory, without touching a GPU")
 	f.Var(&o.device.ram, "ram", "plan for a machine with this much host memory to pin (default what this machine has free)")
 	o.swap.register(f)

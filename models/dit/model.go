@@ -84,7 +84,7 @@ func (m *Model) load(ctx context.Context, r load.Reader, opts Options) error {
 	if err != nil {
 		return err
 	}
-	if m.outer, err = load.Resident(ctx, m.device, r, l.outer, "transformer outside the blocks"); err != nil {
+	if m.outer, err = load.Resident(ctx, m.device, r, l.outer, outerLabel); err != nil {
 		return err
 	}
 	m.reader, m.text = r, l.text
@@ -114,6 +114,7 @@ func layoutOf(r load.Reader, config Config, p load.Precision) (l layout, err err
 }
 
 const (
+	outerLabel   = "transformer outside the blocks"
 	textPrefix   = "text_transformer_blocks."
 	visualPrefix = "visual_transformer_blocks."
 )

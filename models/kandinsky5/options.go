@@ -6,6 +6,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/lora"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
@@ -29,6 +30,8 @@ type Options struct {
 	StreamSlots int
 	SwapPolicy  swap.Policy
 	HostTier    swap.HostTier
+	// LoRA are adapters of the transformer; their effects add up. Pipeline.SetLoRA changes them later.
+	LoRA []lora.Source
 	// QwenLayersInMemory is how many layers of the text encoder are on the device at once; 0 keeps as many as fit.
 	QwenLayersInMemory int
 	// ExpandTokens is how many tokens an expanded prompt has at most; 0: 256, as upstream has it.

@@ -13,6 +13,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/lora"
 	"github.com/vkandinsky/vkandinsky/models/tokenizer"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -30,6 +31,8 @@ type Pipeline struct {
 	clipTok *tokenizer.Tokenizer
 	dit     *dit.Model    // nil while it is not loaded
 	tier    swap.HostTier // where its blocks wait
+
+	adapters *lora.Set // merged into its weights; nil before they are opened
 }
 
 // networks are the open checkpoints with their configurations.
@@ -52,13 +55,13 @@ func New(ctx context.Context, d *engine.Device, c *Checkpoint, o Options) (*Pipe
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	if err := p.open(); err != nil {
+	if err := p.open(ctx); err != nil {
 		return nil, oneline.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-func (p *Pipeline) open() error {
+func (p *Pipeline) open(ctx context.Context) error {
 	if err := p.nets.open(p.ckpt); err != nil {
 		return err
 	}
@@ -69,8 +72,10 @@ func (p *Pipeline) open() error {
 	if p.qwenTok, err = tokenizer.OpenQwen(p.ckpt.Layout.QwenTokenizer); err != nil {
 		return err
 	}
-	p.clipTok, err = tokenizer.OpenCLIP(p.ckpt.Layout.CLIPTokenizer)
-	return err
+	if p.clipTok, err = tokenizer.OpenCLIP(p.ckpt.Layout.CLIPTokenizer); err != nil {
+		return err
+	}
+	return p.SetLoRA(ctx, p.opts.LoRA...)
 }
 
 func (n *networks) open(c *Checkpoint) error {
@@ -119,7 +124,7 @@ func (n *networks) openText(c *Checkpoint) error {
 
 // Close frees what is on the device and closes the files.
 func (p *Pipeline) Close() error {
-	errs := []error{p.freeTransformer()}
+	errs := []error{p.freeTransformer(), p.closeLoRA()}
 	for _, c := range []*weights.Checkpoint{p.nets.dit, p.nets.vae, p.nets.qwen, p.nets.clip} {
 		if c != nil {
 			errs = append(errs, c.Close())
@@ -158,6 +163,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.adapt(&settings)
 	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding, arena: p.device.NewArena("clip")}
 	defer g.arena.Release()
 	clip, err := g.timedGenerate(ctx)
@@ -251,7 +257,7 @@ func (g *run) loadTransformer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	model, err := dit.New(ctx, g.device, g.nets.ditReader, g.ckpt.ditConfig(), options)
+	model, err := dit.New(ctx, g.device, g.transformerReader(), g.ckpt.ditConfig(), options)
 	if err != nil {
 		return err
 	}

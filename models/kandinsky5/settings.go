@@ -7,6 +7,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/internal/media"
+	"github.com/vkandinsky/vkandinsky/models/lora"
 )
 
 // ErrRequest is what every error about an impossible request wraps.
@@ -21,6 +22,7 @@ type Settings struct {
 	Prompt         string           `json:"prompt"`
 	ExpandPrompt   bool             `json:"expand_prompt"`
 	ExpandedPrompt string           `json:"expanded_prompt,omitempty"` // what was encoded instead of Prompt, once it is written
+	Trigger        string           `json:"trigger,omitempty"`         // what adapters put before it
 	NegativePrompt string           `json:"negative_prompt"`
 	Size           configs.Size     `json:"size"`
 	Geometry       configs.Geometry `json:"geometry"`
@@ -29,6 +31,7 @@ type Settings struct {
 	SchedulerScale float64          `json:"scheduler_scale"`
 	Seed           uint64           `json:"seed"`
 	MagCache       bool             `json:"magcache"`
+	LoRA           []lora.Applied   `json:"lora,omitempty"`
 	image          *Image           // the first frame, in the video's size
 	picture        *Image           // as it was given
 }

@@ -17,13 +17,14 @@ import (
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
-// texts are the prompts that are encoded: the prompt, written out or as it was given, and with guidance the negative
-// prompt.
+// texts are the prompts that are encoded: the prompt, written out or as it was given, behind the adapters' trigger, and with
+// guidance the negative prompt.
 func (s Settings) texts() []string {
 	prompt := s.Prompt
 	if s.ExpandedPrompt != "" {
 		prompt = s.ExpandedPrompt
 	}
+	prompt = s.Trigger + prompt
 	if Guided(s.Guidance) {
 		return []string{prompt, s.NegativePrompt}
 	}

@@ -47,3 +47,15 @@ func (b *Blocks) Block(i int) Group {
 func (b *Blocks) Read(ctx context.Context, i int, dst []byte) error {
 	return b.Layout.Read(ctx, b.reader, b.prefixes[i], dst)
 }
+
+// With returns the same blocks as another reader gives them. It must give tensors of the same types.
+func (b *Blocks) With(r Reader) *Blocks {
+	other := *b
+	other.reader = r
+	return &other
+}
+
+// Patch reads those tensors of block i that changed over its old bytes.
+func (b *Blocks) Patch(ctx context.Context, i int, dst []byte, changed func(name string) bool) error {
+	return b.Layout.readSome(ctx, b.reader, b.prefixes[i], dst, changed)
+}

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -84,7 +85,15 @@ func NewFoldedGroup(spec weights.Spec, prefix string, r Reader, p Precision, fol
 
 // Read packs the whole group into dst of Bytes bytes, taking names with another prefix: blocks share one layout.
 func (g Group) Read(ctx context.Context, r Reader, prefix string, dst []byte) error {
+	return g.readSome(ctx, r, prefix, dst, func(string) bool { return true })
+}
+
+// readSome is Read of the tensors that are wanted, by their full names.
+func (g Group) readSome(ctx context.Context, r Reader, prefix string, dst []byte, wanted func(name string) bool) error {
 	for _, e := range g.Entries {
+		if !wanted(prefix + e.Name) {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -124,6 +133,11 @@ func elements(shape []int) int64 {
 		n *= int64(s)
 	}
 	return n
+}
+
+// Has says whether a tensor of the group is one of those, by their full names.
+func (g Group) Has(which func(name string) bool) bool {
+	return slices.ContainsFunc(g.Entries, func(e Entry) bool { return which(g.Prefix + e.Name) })
 }
 
 // sameLayout says whether two groups differ in the prefix only.

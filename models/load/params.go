@@ -38,6 +38,9 @@ func (p Params) Maybe(name string) (engine.Tensor, bool) {
 	return engine.Tensor{Mem: p.mem, Offset: e.Offset, DType: e.DType, Shape: e.Shape}, true
 }
 
+// Group returns the group.
+func (p Params) Group() Group { return p.group }
+
 // Mem returns the memory that holds the group.
 func (p Params) Mem() memory.Region { return p.mem }
 
@@ -56,6 +59,11 @@ func Resident(ctx context.Context, d *engine.Device, r Reader, g Group, label st
 		return Params{}, err
 	}
 	return p, nil
+}
+
+// Refill reads the group anew, from a reader that gives the same types, into its memory. No work that uses it may be under way.
+func (p Params) Refill(ctx context.Context, d *engine.Device, r Reader, label string) error {
+	return p.upload(ctx, d, r, label)
 }
 
 // Free gives the group's memory back.
