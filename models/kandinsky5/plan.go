@@ -211,7 +211,7 @@ func (p *planner) text() error {
 	}
 	half := p.limits.Half && p.opts.Precision == load.Mixed
 	budget := p.limits.Device
-	items, layers, err := qwen.Plan(p.nets.qwenConfig, p.nets.qwen, qwen.Options{Precision: p.opts.Precision, LayersInMemory: p.opts.QwenLayersInMemory, Room: qwen.Work{Tokens: tokens}}, budget, half)
+	items, layers, err := qwen.Plan(p.nets.qwenConfig, p.nets.qwen, qwen.Options{Precision: p.opts.Precision, Quantize: p.opts.QuantizeQwen, LayersInMemory: p.opts.QwenLayersInMemory, Room: qwen.Work{Tokens: tokens}}, budget, half)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ func (s Settings) texts() []string {
 // encodeText makes the conditions of the transformer. Padded rows are dropped at once: no row of a prompt sees them, and
 // the transformer would mask them. The tensors belong to the run's arena.
 func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
+	defer g.nets.qwenReader.Forget()
 	texts := g.settings.texts()
 	pooled, err := g.pooled(ctx, texts)
 	if err != nil {
@@ -98,7 +99,7 @@ func (g *run) textRows(ctx context.Context, texts []string) ([]engine.Tensor, er
 	for k := range lengths {
 		lengths[k] = len(sequences[k])
 	}
-	m, err := qwen.New(ctx, g.device, g.nets.qwenReader, g.nets.qwenConfig, qwen.Options{Precision: g.opts.Precision,
+	m, err := qwen.New(ctx, g.device, g.nets.qwenReader, g.nets.qwenConfig, qwen.Options{Precision: g.opts.Precision, Quantize: g.opts.QuantizeQwen,
 		LayersInMemory: g.opts.QwenLayersInMemory, Room: qwen.Work{Tokens: lengths}})
 	if err != nil {
 		return nil, err

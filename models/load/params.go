@@ -6,6 +6,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/vk"
+	"github.com/vkandinsky/vkandinsky/internal/nf4"
 	"github.com/vkandinsky/vkandinsky/memory"
 )
 
@@ -36,6 +37,14 @@ func (p Params) Maybe(name string) (engine.Tensor, bool) {
 	}
 	e := p.group.Entries[k]
 	return engine.Tensor{Mem: p.mem, Offset: e.Offset, DType: e.DType, Shape: e.Shape}, true
+}
+
+// NF4 returns the layout of a tensor that is held in 4 bits, nil for others.
+func (p Params) NF4(name string) *nf4.Layout {
+	if k, ok := p.group.index[name]; ok {
+		return p.group.Entries[k].NF4
+	}
+	return nil
 }
 
 // Mem returns the memory that holds the group.

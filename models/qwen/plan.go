@@ -12,7 +12,7 @@ import (
 // how many layers are on the device: opts.LayersInMemory, or with 0 as many as budget bytes hold (0: all). halved says
 // whether the kernels multiply in fp16.
 func Plan(config weights.QwenConfig, r load.Reader, opts Options, budget int64, halved bool) (items []load.Item, layers int, err error) {
-	l, err := layoutOf(config, r, opts.Precision)
+	l, err := layoutOf(config, r, opts.Precision, opts.Quantize)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -44,7 +44,7 @@ func newPlanner(config weights.QwenConfig, r load.Reader, l layout, opts Options
 		p.work.Tokens = []int{385, 385}
 	}
 	if p.work.Patches > 0 {
-		if p.vision, err = visionLayoutOf(config, r, opts.Precision); err != nil {
+		if p.vision, err = visionLayoutOf(config, r, opts.Precision, opts.Quantize); err != nil {
 			return p, err
 		}
 	}
