@@ -103,6 +103,9 @@ func (l Layout) ClearGaps(m []byte) {
 	clear(m[4*l.CodeWord()+len(l.Codes(m)) : l.Bytes()])
 }
 
+// Mean is that of the scales, with double quantization.
+func (l Layout) Mean(m []byte) float32 { return float(m, meanWord) }
+
 // Scale returns the scale of a block.
 func (l Layout) Scale(m []byte, block int) float32 {
 	if l.Plain {

@@ -126,7 +126,7 @@ func (p *Pipeline) ExpandPrompt(ctx context.Context, r Request) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	defer p.nets.qwenReader.Forget()
+	defer p.nets.qwen4Bits.Forget()
 	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding}
 	if err := g.stage(ctx, StageExpand, func() error { return g.expandPrompt(ctx) }); err != nil {
 		if ctx.Err() != nil {

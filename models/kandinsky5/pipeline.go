@@ -36,11 +36,11 @@ type Pipeline struct {
 type networks struct {
 	dit, vae, qwen, clip *weights.Checkpoint
 	// Readers live as long as the checkpoints, so that every tensor is looked through for broken values once.
-	ditReader, vaeReader, clipReader load.Reader
-	qwenReader                       *load.Kept // keeps what it has quantized until the text is encoded
-	vaeConfig                        weights.VAEConfig
-	qwenConfig                       weights.QwenConfig
-	clipConfig                       weights.CLIPConfig
+	ditReader, vaeReader, qwenReader, clipReader load.Reader
+	qwen4Bits                                    *load.Kept // what qwenReader has quantized, kept until the text is encoded
+	vaeConfig                                    weights.VAEConfig
+	qwenConfig                                   weights.QwenConfig
+	clipConfig                                   weights.CLIPConfig
 }
 
 // New opens the checkpoint's files and checks that every network has the tensors it needs; nothing is loaded yet. An
@@ -103,7 +103,8 @@ func (n *networks) openText(c *Checkpoint) error {
 	if n.qwenConfig, _, err = weights.LoadQwenConfig(c.Layout.Qwen, n.qwen); err != nil {
 		return err
 	}
-	n.qwenReader = load.Keep4Bits(load.FromCheckpoint(n.qwen))
+	n.qwen4Bits = load.Keep4Bits(load.FromCheckpoint(n.qwen))
+	n.qwenReader = n.qwen4Bits
 	if n.clip, err = weights.OpenComponent(c.Layout.CLIP.Path, weights.CLIP); err != nil {
 		return err
 	}
@@ -166,7 +167,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		p.nets.qwenReader.Forget()
+		p.nets.qwen4Bits.Forget()
 		return nil, oneline.Join(err, p.freeTransformer())
 	}
 	if p.opts.Offload {

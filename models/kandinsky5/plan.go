@@ -42,6 +42,7 @@ type Where string
 const (
 	OnDevice Where = "device"
 	InPinned Where = "pinned host"
+	OnHost   Where = "host" // ordinary memory
 )
 
 // PlanItem is something that lies in memory during a stage.
@@ -178,7 +179,8 @@ func (m *MemoryPlan) Only(stage Stage, limits PlanLimits) *MemoryPlan {
 	return &out
 }
 
-func (p *planner) add(s Stage, items []load.Item, pinned ...PlanItem) {
+// add adds a stage: what lies on the device, and elsewhere.
+func (p *planner) add(s Stage, items []load.Item, host ...PlanItem) {
 	stage := StagePlan{Stage: s}
 	for _, i := range items {
 		stage.Device += i.Bytes
@@ -189,9 +191,11 @@ func (p *planner) add(s Stage, items []load.Item, pinned ...PlanItem) {
 		}
 		stage.Items = append(stage.Items, PlanItem{OnDevice, i.Label, i.When, i.Bytes})
 	}
-	for _, i := range pinned {
+	for _, i := range host {
 		if i.Bytes > 0 {
 			stage.Items = append(stage.Items, i)
+		}
+		if i.Where == InPinned {
 			stage.Pinned += i.Bytes
 		}
 	}
@@ -222,8 +226,18 @@ func (p *planner) text() error {
 	if sum(pooled) > sum(items) {
 		items = pooled
 	}
-	p.add(StageText, items, p.qwenStaging(items, layers))
+	kept, err := p.qwenKept()
+	if err != nil {
+		return err
+	}
+	p.add(StageText, items, p.qwenStaging(items, layers), kept)
 	return nil
+}
+
+// qwenKept is what of the text encoder is quantized and waits on the host until the text is encoded.
+func (p *planner) qwenKept() (PlanItem, error) {
+	n, err := qwen.Quantized(p.nets.qwenConfig, p.nets.qwen, p.opts.Precision, p.opts.QuantizeQwen, p.out.Settings.ExpandPrompt && p.out.Settings.picture != nil)
+	return PlanItem{OnHost, "text encoder: matrices in 4 bits", "always", n}, err
 }
 
 // qwenStaging is what streaming decoder layers pins, if not all are on the device.
@@ -260,7 +274,11 @@ func (p *planner) expand() error {
 	if err != nil {
 		return err
 	}
-	p.add(StageExpand, items, p.qwenStaging(items, layers))
+	kept, err := p.qwenKept()
+	if err != nil {
+		return err
+	}
+	p.add(StageExpand, items, p.qwenStaging(items, layers), kept)
 	return nil
 }
 

@@ -33,7 +33,7 @@ func (s Settings) texts() []string {
 // encodeText makes the conditions of the transformer. Padded rows are dropped at once: no row of a prompt sees them, and
 // the transformer would mask them. The tensors belong to the run's arena.
 func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
-	defer g.nets.qwenReader.Forget()
+	defer g.nets.qwen4Bits.Forget()
 	texts := g.settings.texts()
 	pooled, err := g.pooled(ctx, texts)
 	if err != nil {

@@ -167,3 +167,53 @@ func (k *Kept) Forget() {
 		debug.FreeOSMemory()
 	}
 }
+
+// Quantized returns the bytes of the group's matrices in 4 bits that are not stored so.
+func (g Group) Quantized(r Reader) (n int64) {
+	for _, e := range g.Entries {
+		if e.NF4 == nil {
+			continue
+		}
+		if _, stored := storedNF4(r, g.Prefix+e.Name); !stored {
+			n += e.NF4.Bytes()
+		}
+	}
+	return n
+}
+
+// Through4Bits returns a reader that gives the matrices of some names as what their 4 bits stand for, in bf16: a network of
+// them computes what one with matrices in 4 bits must compute.
+func Through4Bits(r NF4Reader, matrices func(name string) bool) Reader {
+	return through4Bits{r, matrices}
+}
+
+type through4Bits struct {
+	NF4Reader
+	matrices func(name string) bool
+}
+
+func (t through4Bits) DType(name string) (weights.DType, error) {
+	if t.matrices(name) {
+		return weights.BF16, nil
+	}
+	return t.NF4Reader.DType(name)
+}
+
+// StoredNF4 says no: matrices are to be read as numbers.
+func (t through4Bits) StoredNF4(string) (nf4.Layout, bool) { return nf4.Layout{}, false }
+
+func (t through4Bits) Read(ctx context.Context, name string, shape []int, to engine.DType, dst []byte) error {
+	if !t.matrices(name) {
+		return t.NF4Reader.Read(ctx, name, shape, to, dst)
+	}
+	l := nf4.Layout{Rows: shape[0], Cols: shape[1]}
+	if stored, ok := t.NF4Reader.StoredNF4(name); ok {
+		l = stored
+	}
+	m, values := make([]byte, l.Bytes()), make([]byte, 2*l.Elements())
+	if err := t.NF4Reader.ReadNF4(ctx, name, shape, l, m); err != nil {
+		return err
+	}
+	l.DequantizeBF16(values, m, 0)
+	return weights.ConvertTo(dst, weights.Tensor{Name: name, DType: weights.BF16, Shape: shape, Data: values}, fileType(to))
+}

@@ -150,3 +150,31 @@ func (p planner) seeing(k int) []*load.Need {
 	}
 	return steps
 }
+
+// Quantized returns the bytes of all matrices that are quantized while loading, of the decoder and if it is used of the vision
+// tower: a reader that keeps them (load.Kept) takes as much.
+func Quantized(config weights.QwenConfig, r load.Reader, p load.Precision, quantize, vision bool) (int64, error) {
+	if !quantize {
+		return 0, nil
+	}
+	l, err := layoutOf(config, r, p, true)
+	if err != nil {
+		return 0, err
+	}
+	var groups []load.Group
+	for i := range l.blocks.Blocks() {
+		groups = append(groups, l.blocks.Block(i))
+	}
+	if vision {
+		v, err := visionLayoutOf(config, r, p, true)
+		if err != nil {
+			return 0, err
+		}
+		groups = append(append(groups, v.blocks...), v.merger)
+	}
+	var n int64
+	for _, g := range groups {
+		n += g.Quantized(r)
+	}
+	return n, nil
+}
