@@ -163,6 +163,7 @@ func (g *run) expandPrompt(ctx context.Context) error {
 		return err
 	}
 	err = g.write(ctx, m, prompt, e.rules)
+	g.logLayers(StageExpand, m)
 	return oneline.Join(err, m.Close())
 }
 

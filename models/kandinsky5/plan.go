@@ -403,6 +403,8 @@ func (p *planner) advice() string {
 		switch {
 		case (s.Stage == StageText || s.Stage == StageExpand) && p.opts.QwenLayersInMemory > 1:
 			return "stream the text encoder: --qwen-layers-in-memory 1"
+		case (s.Stage == StageText || s.Stage == StageExpand) && !p.opts.QuantizeQwen:
+			return "hold the text encoder in 4 bits: --qwen-quantization"
 		case s.Stage == StageDenoise && p.out.Swap.Slots > 1:
 			if fewer := p.out.Swap.Slots - int((over+p.out.BlockBytes-1)/p.out.BlockBytes); fewer >= 1 {
 				return fmt.Sprintf("keep fewer blocks on the device: --enable-block-swap --blocks-in-memory %d", fewer)

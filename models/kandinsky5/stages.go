@@ -105,7 +105,15 @@ func (g *run) textRows(ctx context.Context, texts []string) ([]engine.Tensor, er
 		return nil, err
 	}
 	rows, err := g.keepRows(ctx, m, sequences, crops)
+	g.logLayers(StageText, m)
 	return rows, oneline.Join(err, m.Close())
+}
+
+// logLayers tells how the text encoder's layers were held and what crossed the bus.
+func (g *run) logLayers(stage Stage, m *qwen.Model) {
+	c, plan := m.Counters()
+	g.log.Debug("text encoder", "stage", stage, "layers", plan.String(), "used", c.Accesses, "copied", c.Loads, "over the bus", memory.Size(c.Bytes), "reading", c.ReadTime,
+		"in 4 bits on the host", memory.Size(g.nets.qwen4Bits.Bytes()))
 }
 
 func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, crops []int) ([]engine.Tensor, error) {
