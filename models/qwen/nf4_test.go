@@ -65,9 +65,7 @@ func TestAModelIn4BitsHasTheBitsOfWhatItStandsFor(t *testing.T) {
 		opts   Options
 	}{
 		"quantized while loading":         {g.reader, Options{Quantize: true}},
-		"kept, streamed":                  {load.Keep4Bits(g.reader.(load.NF4Reader)), Options{Quantize: true, LayersInMemory: 1}},
-		"kept, streamed from pinned":      {load.Keep4Bits(g.reader.(load.NF4Reader)), Options{Quantize: true, LayersInMemory: 2, Tier: swap.Pinned}},
-		"stored in 4 bits":                {g.stored(t, isLinear), Options{}},
+		"kept, streamed from pinned":      {load.Keep4Bits(g.reader.(load.NF4Reader)), Options{Quantize: true, LayersInMemory: 1, Tier: swap.Pinned}},
 		"stored in 4 bits, streamed":      {g.stored(t, isLinear), Options{LayersInMemory: 2}},
 		"some stored, the rest quantized": {g.stored(t, func(name string) bool { return isLinear(name) && !strings.Contains(name, ".1.") }), Options{Quantize: true}},
 	}
