@@ -2,6 +2,7 @@ package ops
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/shaders"
@@ -17,7 +18,7 @@ func (a MatmulArgs) weights() (n, k int, ok bool) {
 	case a.W.IsZero():
 		return 0, 0, false
 	case a.NF4 != nil:
-		return a.NF4.Rows, a.NF4.Cols, a.W.DType == engine.U8 && a.W.Elems() == a.NF4.Bytes()
+		return a.NF4.Rows, a.NF4.Cols, a.W.DType == engine.U8 && a.W.Elems() == a.NF4.Bytes() && a.NF4.Elements() <= math.MaxUint32
 	}
 	if !a.W.DType.IsFloat() || len(a.W.Shape) != 2 {
 		return 0, 0, false

@@ -85,6 +85,12 @@ func (r *checkpointReader) ReadNF4(ctx context.Context, name string, shape []int
 		return err
 	}
 	if ok {
+		if _, known := r.checked.Load(name); !known {
+			if err := q.CheckFinite(); err != nil {
+				return err
+			}
+			r.checked.Store(name, true)
+		}
 		return q.Pack(dst, l)
 	}
 	t, err := r.ckpt.Require(name, shape...)

@@ -2,6 +2,7 @@ package qwen
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
@@ -65,10 +66,11 @@ func prefixes(prefix string, n int) []string {
 	return out
 }
 
-// bindable refuses matrices in 4 bits that a device cannot bind whole, as kernels want them.
+// bindable refuses matrices in 4 bits that a device cannot bind whole, as kernels want them, or whose numbers these cannot
+// count.
 func bindable(g load.Group, limit int64) error {
 	for _, e := range g.Entries {
-		if e.NF4 != nil && e.NF4.Bytes() > limit {
+		if e.NF4 != nil && (e.NF4.Bytes() > limit || e.NF4.Elements() > math.MaxUint32) {
 			return fmt.Errorf("qwen: %s%s has %d bytes in 4 bits, more than this device binds at a time (%d): use the text encoder without quantization", g.Prefix, e.Name, e.NF4.Bytes(), limit)
 		}
 	}

@@ -25,6 +25,11 @@ func (m *Model) ImageEmbeds(ctx context.Context, i Image) (engine.Tensor, error)
 		if err != nil {
 			return engine.Tensor{}, err
 		}
+		for _, g := range append(l.blocks[:len(l.blocks):len(l.blocks)], l.merger) {
+			if err := bindable(g, m.device.Caps().MaxStorageRange); err != nil {
+				return engine.Tensor{}, err
+			}
+		}
 		m.vision = l
 	}
 	b := embedsBuffer(m.Config.Vision, i.Rows*i.Cols)

@@ -167,6 +167,35 @@ func (q NF4) Pack(dst []byte, l nf4.Layout) error {
 	return nil
 }
 
+// maxBF16 is the largest number of bf16.
+const maxBF16 = 0x1.fep127
+
+// CheckFinite is an error that names the tensor when scales, code points or map are not finite, or may make numbers that
+// bf16 does not hold.
+func (q NF4) CheckFinite() error {
+	var failed error
+	top := func(t Tensor) (v float64) {
+		list, err := t.finite()
+		if err != nil && failed == nil {
+			failed = err
+		}
+		for _, x := range list {
+			v = max(v, math.Abs(float64(x)))
+		}
+		return v
+	}
+	largest := top(q.code)
+	if q.Layout.Plain {
+		largest *= top(q.scales)
+	} else {
+		largest *= top(q.points)*top(q.nested) + math.Abs(float64(q.mean))
+	}
+	if failed == nil && !(largest <= maxBF16) {
+		return q.codes.errorf("its scales make numbers of up to %g, more than bf16 holds", largest)
+	}
+	return failed
+}
+
 func (q NF4) tables(dst []byte) error {
 	t := nf4.Tables{Mean: q.mean}
 	code, err := q.code.finite()

@@ -64,6 +64,9 @@ func TestMatricesIn4BitsAreReadAsTheyWereQuantized(t *testing.T) {
 		if !ok || err != nil {
 			t.Fatal(ok, err)
 		}
+		if err := q.CheckFinite(); err != nil {
+			t.Error(err)
+		}
 		if _, ok, err := c.NF4("y.weight"); ok || err != nil {
 			t.Error(ok, err)
 		}
@@ -185,14 +188,26 @@ func TestHostileMatricesIn4BitsAreRefusedInOneLine(t *testing.T) {
 			}
 		})
 	}
+	t.Run("numbers beyond bf16", func(t *testing.T) {
+		c := quantized(t, nf4test.Options{Damage: edit(`offset":1`, `offset":3.4e38`)})
+		q, ok, err := c.NF4("x.weight")
+		if !ok || err != nil {
+			t.Fatal(err)
+		}
+		if err := q.CheckFinite(); err == nil || !strings.Contains(err.Error(), "x.weight") {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("scales that are not finite", func(t *testing.T) {
 		c := quantized(t, nf4test.Options{Damage: set("x.weight.nested_absmax", weights.F32, 0, 0, 0x80, 0x7f, 0, 0, 0, 0)})
 		q, ok, err := c.NF4("x.weight")
 		if !ok || err != nil {
 			t.Fatal(err)
 		}
-		if err := q.Pack(make([]byte, q.Layout.Bytes()), q.Layout); err == nil || !strings.Contains(err.Error(), "nested_absmax") {
-			t.Errorf("got %v", err)
+		for _, err := range []error{q.Pack(make([]byte, q.Layout.Bytes()), q.Layout), q.CheckFinite(), q.Values(make([]byte, 20), 3, 10, weights.BF16)} {
+			if err == nil || !strings.Contains(err.Error(), "nested_absmax") {
+				t.Errorf("got %v", err)
+			}
 		}
 	})
 }
