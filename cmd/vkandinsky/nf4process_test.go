@@ -47,8 +47,11 @@ func TestGenerateWithTheTextEncoderIn4Bits(t *testing.T) {
 	if !bytes.Equal(picture(stored), want) {
 		t.Error("a checkpoint in 4 bits gives another picture than one that is quantized while loading")
 	}
-	if out := startOK(t, "inspect", stored).stdout; !strings.Contains(out, "nothing is missing or wrong") {
-		t.Errorf("inspect says\n%s", out)
+	out := startOK(t, "inspect", "--values", stored).stdout
+	for _, want := range []string{"nothing is missing or wrong", "21 matrices in 4 bits", " 817,216 parameters"} { // as many as the tiny model has
+		if !strings.Contains(out, want) {
+			t.Errorf("inspect lacks %q:\n%s", want, out)
+		}
 	}
 }
 

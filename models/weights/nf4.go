@@ -145,6 +145,29 @@ func (q *NF4) open(c *Checkpoint, t, state Tensor) error {
 	return err
 }
 
+// hidden is how many numbers matrices in 4 bits have beyond the elements of the tensors that hold them.
+func (c *Checkpoint) hidden(names []string) (n int64) {
+	for _, name := range names {
+		q, ok, err := c.NF4(name)
+		if !ok || err != nil {
+			continue
+		}
+		n += int64(q.Layout.Elements() - q.codes.Elements())
+		for _, suffix := range nf4Suffixes() {
+			n -= int64(c.tensors[name+suffix].count())
+		}
+	}
+	return n
+}
+
+// count is the number of elements, 0 for no tensor.
+func (t Tensor) count() int {
+	if t.DType == Invalid {
+		return 0
+	}
+	return t.Elements()
+}
+
 // Shape is the matrix's own.
 func (q NF4) Shape() []int { return []int{q.Layout.Rows, q.Layout.Cols} }
 
