@@ -272,6 +272,22 @@ func TestBlocksOfZerosAndOfTheSmallestNumbers(t *testing.T) {
 	}
 }
 
+// TestScalesAreNestedAlikeByAnyNumberOfGoroutines compares one part with several, of which the last is short.
+func TestScalesAreNestedAlikeByAnyNumberOfGoroutines(t *testing.T) {
+	l := Layout{Rows: 200_001, Cols: 64}
+	scales := make([]float32, l.Blocks())
+	rng := rand.New(rand.NewPCG(3, 7))
+	for i := range scales {
+		scales[i] = 0.05 + 0.01*float32(rng.NormFloat64())
+	}
+	want, got := make([]byte, l.Bytes()), make([]byte, l.Bytes())
+	mean := l.Nest(got, scales)
+	l.nest(want, scales, 0, mean, newNearest(DynamicMap()))
+	if !bytes.Equal(got, want) {
+		t.Error("the scales differ")
+	}
+}
+
 func TestAMatrixTakesJustOverFourBitsANumber(t *testing.T) {
 	l := Layout{Rows: 18944, Cols: 3584}
 	if bits := float64(8*l.Bytes()) / float64(l.Elements()); bits < 4.12 || bits > 4.13 {

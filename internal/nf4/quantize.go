@@ -3,6 +3,8 @@ package nf4
 import (
 	"encoding/binary"
 	"math"
+	"runtime"
+	"sync"
 
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
 )
@@ -127,8 +129,20 @@ func (l Layout) Nest(m []byte, scales []float32) (mean float32) {
 		sum += float64(s)
 	}
 	mean = float32(sum / float64(len(scales)))
-	codes, nested := l.Scales(m), l.NestedScales(m)
 	points := newNearest(DynamicMap())
+	const least = 256 * NestedBlock // that are worth a goroutine
+	part := max(least, (len(scales)/runtime.GOMAXPROCS(0)+NestedBlock)/NestedBlock*NestedBlock)
+	var group sync.WaitGroup
+	for from := 0; from < len(scales); from += part {
+		group.Go(func() { l.nest(m, scales[from:min(from+part, len(scales))], from, mean, points) })
+	}
+	group.Wait()
+	return mean
+}
+
+// nest quantizes scales from number first on, the first of its block.
+func (l Layout) nest(m []byte, scales []float32, first int, mean float32, points *nearest) {
+	codes, nested := l.Scales(m)[first:], l.NestedScales(m)[4*first/NestedBlock:]
 	for i := 0; i < len(scales); i += NestedBlock {
 		block := scales[i:min(i+NestedBlock, len(scales))]
 		var top float32
@@ -145,7 +159,6 @@ func (l Layout) Nest(m []byte, scales []float32) (mean float32) {
 			codes[i+k] = points.number((s - mean) * inverse)
 		}
 	}
-	return mean
 }
 
 // nearest finds the nearest of 256 points.
