@@ -154,3 +154,45 @@ func TestMatmulOf4BitsPanicsOnMisuse(t *testing.T) {
 			Y: tight.Alloc("y", engine.F32, 4, 128)})
 	})
 }
+
+// BenchmarkMatmulOf4Bits multiplies by matrices of the published text encoder: for one token, as when a text is continued, and
+// for the two prompts of a video. Bytes are those of the weights.
+func BenchmarkMatmulOf4Bits(b *testing.B) {
+	dev := enginetest.Open(b)
+	sizes := [][3]int{{1, 1024, 512}, {96, 1024, 512}}
+	if dev.Summary.Physical.Info.Kind == "discrete gpu" {
+		sizes = [][3]int{{1, 18944, 3584}, {1, 3584, 18944}, {770, 18944, 3584}, {770, 3584, 18944}}
+	}
+	for _, size := range sizes {
+		for _, quantized := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%dx%dx%d/4 bits=%v", size[0], size[1], size[2], quantized), func(b *testing.B) {
+				g := newGemmBench(b, dev, 1)
+				m, n, k := size[0], size[1], size[2]
+				l := nf4.Layout{Rows: n, Cols: k}
+				args := ops.MatmulArgs{X: g.arena.Alloc("x", engine.BF16, m, k), Y: g.arena.Alloc("y", engine.BF16, m, n), Half: dev.Caps().HasFloat16}
+				if quantized {
+					args.W, args.NF4 = g.arena.Alloc("w", engine.U8, int(l.Bytes())), &l
+				} else {
+					args.W = g.arena.Alloc("w", engine.BF16, n, k)
+				}
+				if err := g.arena.Err(); err != nil {
+					b.Fatal(err)
+				}
+				s := dev.Compute()
+				s.Fill(args.X, 0x3c003c00)
+				s.Fill(args.W, 0x3c003c00)
+				ops.Matmul(s, args)
+				if err := s.Finish(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				b.SetBytes(args.W.Bytes())
+				for b.Loop() {
+					ops.Matmul(s, args)
+					if err := s.Finish(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
