@@ -93,6 +93,9 @@ func printInspection(w io.Writer, i weights.Inspection) error {
 		if c.Tensors > 0 {
 			rows = append(rows, fmt.Sprintf("  \t%d tensors, %s parameters, %s (%s) in %d files", c.Tensors, grouped(c.Parameters), memory.Size(c.Bytes), dtypeText(c.ByDType), len(c.Files)))
 		}
+		if n := len(c.Report.NF4); n > 0 {
+			rows = append(rows, fmt.Sprintf("  \t%d matrices in 4 bits (bitsandbytes nf4)", n))
+		}
 		if c.ConfigFrom != "" {
 			rows = append(rows, fmt.Sprintf("  \tconfiguration %s: %s", c.ConfigFrom, configText(c.Config)))
 		}

@@ -52,7 +52,7 @@ func TestPlanAsJSON(t *testing.T) {
 		for _, i := range s.Items {
 			if i.Where == kandinsky5.OnDevice {
 				device += i.Bytes
-			} else {
+			} else if i.Where == kandinsky5.InPinned {
 				pinned += i.Bytes
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"math/bits"
 
 	"github.com/vkandinsky/vkandinsky/engine"
-	"github.com/vkandinsky/vkandinsky/shaders"
 )
 
 // rowClass rounds a number of rows up to 2ⁿ or 3·2ⁿ. What is fastest depends on the size of a work, not on every row of
@@ -51,7 +50,7 @@ const narrow = 32
 func (m *matmul) operation(caps engine.Caps) engine.Operation {
 	o := engine.Operation{
 		Kernel: "matmul", Cost: 2 * float64(m.rows) * float64(m.cols) * float64(m.k),
-		Shape: fmt.Sprintf("%v·%v→%v ≤%d×%d×%d", m.X.DType, m.W.DType, m.Y.DType, rowClass(m.rows), m.cols, m.k),
+		Shape: fmt.Sprintf("%v·%v→%v ≤%d×%d×%d", m.X.DType, m.weightName(), m.Y.DType, rowClass(m.rows), m.cols, m.k),
 		Record: func(s *engine.Stream, way string) {
 			again := *m
 			again.take(caps, way)
@@ -66,9 +65,9 @@ func (m *matmul) operation(caps engine.Caps) engine.Operation {
 			o.Ways = append(o.Ways, engine.Way{Name: t.name(), Shader: m.matrix.shader})
 		}
 	default:
-		shader := shaders.Matmul
+		shader := m.plainShader()
 		if m.Half {
-			shader, o.Shape = shaders.MatmulHalf, "half "+o.Shape
+			o.Shape = "half " + o.Shape
 		}
 		o.Default = m.tile.name()
 		for _, t := range gemmWays(caps, m.Half) {

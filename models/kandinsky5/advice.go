@@ -35,6 +35,8 @@ func adviseDevice(stage Stage, o Options) string {
 	switch {
 	case (stage == StageText || stage == StageExpand) && o.QwenLayersInMemory != 1:
 		return "keep fewer layers of the text encoder on the device (--qwen-layers-in-memory 1), or " + budget
+	case (stage == StageText || stage == StageExpand) && !o.QuantizeQwen:
+		return "hold the text encoder in 4 bits (--qwen-quantization), or " + budget
 	case stage != StageLoad && stage != StageDenoise:
 		return "make a smaller video, or " + budget
 	case o.BlocksInMemory == 0:

@@ -108,7 +108,7 @@ func (e expansion) work(tokens, more int) qwen.Work {
 // ahead as layers are: it stays on the device wherever the budget holds it beside the layers asked for, or one. 0 is no
 // budget.
 func expansionOptions(c weights.QwenConfig, r load.Reader, o Options, work qwen.Work, budget int64, half bool) (qwen.Options, error) {
-	q := qwen.Options{Precision: o.Precision, LayersInMemory: o.QwenLayersInMemory, Room: work, KeepHead: true}
+	q := qwen.Options{Precision: o.Precision, Quantize: o.QuantizeQwen, LayersInMemory: o.QwenLayersInMemory, Room: work, KeepHead: true}
 	if budget == 0 {
 		return q, nil
 	}
@@ -126,6 +126,7 @@ func (p *Pipeline) ExpandPrompt(ctx context.Context, r Request) (string, error) 
 	if err != nil {
 		return "", err
 	}
+	defer p.nets.qwen4Bits.Forget()
 	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding}
 	if err := g.stage(ctx, StageExpand, func() error { return g.expandPrompt(ctx) }); err != nil {
 		if ctx.Err() != nil {
@@ -162,6 +163,7 @@ func (g *run) expandPrompt(ctx context.Context) error {
 		return err
 	}
 	err = g.write(ctx, m, prompt, e.rules)
+	g.logLayers(StageExpand, m)
 	return oneline.Join(err, m.Close())
 }
 

@@ -29,7 +29,7 @@ const hangs = 5 * time.Minute
 func walkOptions() map[string]Options {
 	return map[string]Options{
 		"pinned": {BlocksInMemory: 2},
-		"mapped": {BlocksInMemory: 3, StreamSlots: 2, HostTier: swap.Mapped, QwenLayersInMemory: 1, Offload: true},
+		"mapped": {BlocksInMemory: 3, StreamSlots: 2, HostTier: swap.Mapped, QwenLayersInMemory: 1, QuantizeQwen: true, Offload: true},
 	}
 }
 

@@ -34,6 +34,8 @@ type Options struct {
 	LoRA []lora.Source
 	// QwenLayersInMemory is how many layers of the text encoder are on the device at once; 0 keeps as many as fit.
 	QwenLayersInMemory int
+	// QuantizeQwen holds the linear layers of the text encoder in 4 bits, bitsandbytes' NF4.
+	QuantizeQwen bool
 	// ExpandTokens is how many tokens an expanded prompt has at most; 0: 256, as upstream has it.
 	ExpandTokens int
 	// Offload takes every stage's weights from the device when the stage is over, and not only when another one needs

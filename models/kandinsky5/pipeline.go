@@ -40,6 +40,7 @@ type networks struct {
 	dit, vae, qwen, clip *weights.Checkpoint
 	// Readers live as long as the checkpoints, so that every tensor is looked through for broken values once.
 	ditReader, vaeReader, qwenReader, clipReader load.Reader
+	qwen4Bits                                    *load.Kept // what qwenReader has quantized, kept until the text is encoded
 	vaeConfig                                    weights.VAEConfig
 	qwenConfig                                   weights.QwenConfig
 	clipConfig                                   weights.CLIPConfig
@@ -107,7 +108,8 @@ func (n *networks) openText(c *Checkpoint) error {
 	if n.qwenConfig, _, err = weights.LoadQwenConfig(c.Layout.Qwen, n.qwen); err != nil {
 		return err
 	}
-	n.qwenReader = load.FromCheckpoint(n.qwen)
+	n.qwen4Bits = load.Keep4Bits(load.FromCheckpoint(n.qwen))
+	n.qwenReader = n.qwen4Bits
 	if n.clip, err = weights.OpenComponent(c.Layout.CLIP.Path, weights.CLIP); err != nil {
 		return err
 	}
@@ -171,6 +173,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
+		p.nets.qwen4Bits.Forget()
 		return nil, oneline.Join(err, p.freeTransformer())
 	}
 	if p.opts.Offload {

@@ -9,11 +9,8 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/memory"
-	"github.com/vkandinsky/vkandinsky/models/clip"
 	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/models/load"
-	"github.com/vkandinsky/vkandinsky/models/qwen"
-	"github.com/vkandinsky/vkandinsky/models/tokenizer"
 	"github.com/vkandinsky/vkandinsky/models/vae"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -42,6 +39,7 @@ type Where string
 const (
 	OnDevice Where = "device"
 	InPinned Where = "pinned host"
+	OnHost   Where = "host" // ordinary memory
 )
 
 // PlanItem is something that lies in memory during a stage.
@@ -178,7 +176,8 @@ func (m *MemoryPlan) Only(stage Stage, limits PlanLimits) *MemoryPlan {
 	return &out
 }
 
-func (p *planner) add(s Stage, items []load.Item, pinned ...PlanItem) {
+// add adds a stage: what lies on the device, and elsewhere.
+func (p *planner) add(s Stage, items []load.Item, host ...PlanItem) {
 	stage := StagePlan{Stage: s}
 	for _, i := range items {
 		stage.Device += i.Bytes
@@ -189,98 +188,15 @@ func (p *planner) add(s Stage, items []load.Item, pinned ...PlanItem) {
 		}
 		stage.Items = append(stage.Items, PlanItem{OnDevice, i.Label, i.When, i.Bytes})
 	}
-	for _, i := range pinned {
+	for _, i := range host {
 		if i.Bytes > 0 {
 			stage.Items = append(stage.Items, i)
+		}
+		if i.Where == InPinned {
 			stage.Pinned += i.Bytes
 		}
 	}
 	p.out.Stages = append(p.out.Stages, stage)
-}
-
-// textTokens is the longest sequence that the text encoder sees.
-func (p *planner) textTokens() int {
-	return p.config.Model.Qwen.MaxLength + p.out.Settings.template().CropStart
-}
-
-// text is the larger of the two encoders, which work one after the other.
-func (p *planner) text() error {
-	tokens := make([]int, len(p.out.Settings.texts()))
-	for k := range tokens {
-		tokens[k] = p.textTokens()
-	}
-	half := p.limits.Half && p.opts.Precision == load.Mixed
-	budget := p.limits.Device
-	items, layers, err := qwen.Plan(p.nets.qwenConfig, p.nets.qwen, qwen.Options{Precision: p.opts.Precision, LayersInMemory: p.opts.QwenLayersInMemory, Room: qwen.Work{Tokens: tokens}}, budget, half)
-	if err != nil {
-		return err
-	}
-	pooled, err := clip.Plan(p.nets.clipConfig, p.nets.clip, p.opts.Precision, p.config.Model.CLIP.MaxLength, half)
-	if err != nil {
-		return err
-	}
-	if sum(pooled) > sum(items) {
-		items = pooled
-	}
-	p.add(StageText, items, p.qwenStaging(items, layers))
-	return nil
-}
-
-// qwenStaging is what streaming decoder layers pins, if not all are on the device.
-func (p *planner) qwenStaging(items []load.Item, layers int) PlanItem {
-	layer := PlanItem{InPinned, "text encoder: staging", "load", 0}
-	for _, i := range items {
-		if layers > 0 && layers < p.nets.qwenConfig.Text.NumHiddenLayers && i.Label == "decoder layers" {
-			layer.Bytes = 2 * i.Bytes / int64(layers)
-		}
-	}
-	return layer
-}
-
-// expand is the language model at work on the prompt. The ids are counted with the checkpoint's tokenizer; without a
-// checkpoint they are estimated.
-func (p *planner) expand() error {
-	if !p.out.Settings.ExpandPrompt {
-		return nil
-	}
-	e, err := newExpansion(p.nets.layout, p.nets.qwenConfig, p.out.Settings)
-	if err != nil {
-		return err
-	}
-	tokens, err := p.conversation(e)
-	if err != nil {
-		return err
-	}
-	half := p.limits.Half && p.opts.Precision == load.Mixed
-	o, err := expansionOptions(p.nets.qwenConfig, p.nets.qwen, p.opts, e.work(tokens, p.opts.expandTokens()), p.limits.Device, half)
-	if err != nil {
-		return err
-	}
-	items, layers, err := qwen.Plan(p.nets.qwenConfig, p.nets.qwen, o, p.limits.Device, half)
-	if err != nil {
-		return err
-	}
-	p.add(StageExpand, items, p.qwenStaging(items, layers))
-	return nil
-}
-
-// bytesPerID is about how many bytes of English an id of the published vocabulary has.
-const bytesPerID = 4
-
-func (p *planner) conversation(e expansion) (int, error) {
-	if p.nets.layout.QwenTokenizer == "" {
-		n := (len(e.text) + bytesPerID - 1) / bytesPerID
-		for _, cells := range e.cells {
-			n += cells
-		}
-		return n, nil
-	}
-	t, err := tokenizer.OpenQwen(p.nets.layout.QwenTokenizer)
-	if err != nil {
-		return 0, err
-	}
-	ids, err := e.ids(t)
-	return len(ids), err
 }
 
 func sum(items []load.Item) int64 {
@@ -385,6 +301,8 @@ func (p *planner) advice() string {
 		switch {
 		case (s.Stage == StageText || s.Stage == StageExpand) && p.opts.QwenLayersInMemory > 1:
 			return "stream the text encoder: --qwen-layers-in-memory 1"
+		case (s.Stage == StageText || s.Stage == StageExpand) && !p.opts.QuantizeQwen:
+			return "hold the text encoder in 4 bits: --qwen-quantization"
 		case s.Stage == StageDenoise && p.out.Swap.Slots > 1:
 			if fewer := p.out.Swap.Slots - int((over+p.out.BlockBytes-1)/p.out.BlockBytes); fewer >= 1 {
 				return fmt.Sprintf("keep fewer blocks on the device: --enable-block-swap --blocks-in-memory %d", fewer)

@@ -34,6 +34,7 @@ func (s Settings) texts() []string {
 // encodeText makes the conditions of the transformer. Padded rows are dropped at once: no row of a prompt sees them, and
 // the transformer would mask them. The tensors belong to the run's arena.
 func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
+	defer g.nets.qwen4Bits.Forget()
 	texts := g.settings.texts()
 	pooled, err := g.pooled(ctx, texts)
 	if err != nil {
@@ -99,13 +100,21 @@ func (g *run) textRows(ctx context.Context, texts []string) ([]engine.Tensor, er
 	for k := range lengths {
 		lengths[k] = len(sequences[k])
 	}
-	m, err := qwen.New(ctx, g.device, g.nets.qwenReader, g.nets.qwenConfig, qwen.Options{Precision: g.opts.Precision,
+	m, err := qwen.New(ctx, g.device, g.nets.qwenReader, g.nets.qwenConfig, qwen.Options{Precision: g.opts.Precision, Quantize: g.opts.QuantizeQwen,
 		LayersInMemory: g.opts.QwenLayersInMemory, Room: qwen.Work{Tokens: lengths}})
 	if err != nil {
 		return nil, err
 	}
 	rows, err := g.keepRows(ctx, m, sequences, crops)
+	g.logLayers(StageText, m)
 	return rows, oneline.Join(err, m.Close())
+}
+
+// logLayers tells how the text encoder's layers were held and what crossed the bus.
+func (g *run) logLayers(stage Stage, m *qwen.Model) {
+	c, plan := m.Counters()
+	g.log.Debug("text encoder", "stage", stage, "layers", plan.String(), "used", c.Accesses, "copied", c.Loads, "over the bus", memory.Size(c.Bytes), "reading", c.ReadTime,
+		"in 4 bits on the host", memory.Size(g.nets.qwen4Bits.Bytes()))
 }
 
 func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, crops []int) ([]engine.Tensor, error) {

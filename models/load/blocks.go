@@ -15,9 +15,13 @@ type Blocks struct {
 
 // NewBlocks lays out blocks whose tensors' names begin with these prefixes. Blocks that are not alike are an error.
 func NewBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision) (*Blocks, error) {
+	return newBlocks(prefixes, r, func(prefix string) (Group, error) { return NewGroup(spec, prefix, r, p) })
+}
+
+func newBlocks(prefixes []string, r Reader, group func(prefix string) (Group, error)) (*Blocks, error) {
 	b := &Blocks{prefixes: prefixes, reader: r}
 	for k, prefix := range prefixes {
-		g, err := NewGroup(spec, prefix, r, p)
+		g, err := group(prefix)
 		if err != nil {
 			return nil, err
 		}

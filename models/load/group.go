@@ -8,6 +8,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
+	"github.com/vkandinsky/vkandinsky/internal/nf4"
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
@@ -26,11 +27,12 @@ type Group struct {
 // Entry is a tensor's place in a group.
 type Entry struct {
 	Name   string // without the group's prefix
-	Shape  []int  // on the device; a convolution's is [out, kt, kh, kw, in]
+	Shape  []int  // on the device; a convolution's is [out, kt, kh, kw, in], that of a matrix in 4 bits the number of its bytes
 	File   []int  // in the checkpoint
 	DType  engine.DType
-	Offset int64  // bytes
-	Fold   [3]int // the upsampling that is folded into a convolution's weights (ops.FoldConvWeights), zero for none
+	Offset int64       // bytes
+	Fold   [3]int      // the upsampling that is folded into a convolution's weights (ops.FoldConvWeights), zero for none
+	NF4    *nf4.Layout // of a matrix in 4 bits, nil for others
 }
 
 // Reader gives tensors by their full names.
@@ -45,12 +47,21 @@ type Reader interface {
 // NewGroup lays out the tensors of a spec whose names begin with prefix. Matrices get the type that the precision asks
 // for; vectors (biases, norm gains) are fp32, being small.
 func NewGroup(spec weights.Spec, prefix string, r Reader, p Precision) (Group, error) {
-	return NewFoldedGroup(spec, prefix, r, p, func(string) [3]int { return [3]int{} })
+	return newGroup(spec, prefix, r, p, noFold, noNF4)
 }
 
 // NewFoldedGroup is NewGroup with the upsampling that fold returns folded into a convolution's weights, by its name;
 // zero for none.
 func NewFoldedGroup(spec weights.Spec, prefix string, r Reader, p Precision, fold func(name string) [3]int) (Group, error) {
+	return newGroup(spec, prefix, r, p, fold, noNF4)
+}
+
+func noFold(string) [3]int { return [3]int{} }
+
+func noNF4(string, []int) *nf4.Layout { return nil }
+
+// newGroup lays out a group; hold returns how a matrix is held in 4 bits, by its name without prefix, nil if it is not.
+func newGroup(spec weights.Spec, prefix string, r Reader, p Precision, fold func(name string) [3]int, hold func(name string, shape []int) *nf4.Layout) (Group, error) {
 	g := Group{Prefix: prefix, index: map[string]int{}}
 	for _, e := range spec {
 		name, ok := strings.CutPrefix(e.Name, prefix)
@@ -72,6 +83,9 @@ func NewFoldedGroup(spec weights.Spec, prefix string, r Reader, p Precision, fol
 				entry.Fold, entry.DType = up, engine.F16
 				entry.Shape = ops.FoldedShape(e.Shape[0], e.Shape[1], [3]int(e.Shape[2:]), up)
 			}
+		}
+		if entry.NF4 = hold(name, e.Shape); entry.NF4 != nil {
+			entry.Shape, entry.DType = []int{int(entry.NF4.Bytes())}, engine.U8
 		}
 		g.index[name] = len(g.Entries)
 		g.Entries = append(g.Entries, entry)
@@ -106,6 +120,9 @@ func (g Group) readSome(ctx context.Context, r Reader, prefix string, dst []byte
 }
 
 func (e Entry) read(ctx context.Context, r Reader, name string, dst []byte) error {
+	if e.NF4 != nil {
+		return readNF4(ctx, r, name, e.File, *e.NF4, dst)
+	}
 	if len(e.File) != 5 {
 		return r.Read(ctx, name, e.File, e.DType, dst)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/vk"
+	"github.com/vkandinsky/vkandinsky/internal/nf4"
 	"github.com/vkandinsky/vkandinsky/memory"
 )
 
@@ -40,6 +41,14 @@ func (p Params) Maybe(name string) (engine.Tensor, bool) {
 
 // Group returns the group.
 func (p Params) Group() Group { return p.group }
+
+// NF4 returns the layout of a tensor that is held in 4 bits, nil for others.
+func (p Params) NF4(name string) *nf4.Layout {
+	if k, ok := p.group.index[name]; ok {
+		return p.group.Entries[k].NF4
+	}
+	return nil
+}
 
 // Mem returns the memory that holds the group.
 func (p Params) Mem() memory.Region { return p.mem }

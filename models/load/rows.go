@@ -54,6 +54,13 @@ func (r *checkpointReader) ReadRows(ctx context.Context, name string, shape []in
 		return err
 	}
 	rowBytes(name, shape, from, count, to, dst)
+	if q, ok, err := r.stored(name, shape); ok || err != nil {
+		if err != nil {
+			return err
+		}
+		row := int(elements(shape[1:]))
+		return q.Values(dst, from*row, count*row, fileType(to))
+	}
 	t, err := r.ckpt.Require(name, shape...)
 	if err != nil {
 		return err

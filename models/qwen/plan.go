@@ -12,7 +12,7 @@ import (
 // how many layers are on the device: opts.LayersInMemory, or with 0 as many as budget bytes hold (0: all). halved says
 // whether the kernels multiply in fp16.
 func Plan(config weights.QwenConfig, r load.Reader, opts Options, budget int64, halved bool) (items []load.Item, layers int, err error) {
-	l, err := layoutOf(config, r, opts.Precision)
+	l, err := layoutOf(config, r, opts.Precision, opts.Quantize)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -44,7 +44,7 @@ func newPlanner(config weights.QwenConfig, r load.Reader, l layout, opts Options
 		p.work.Tokens = []int{385, 385}
 	}
 	if p.work.Patches > 0 {
-		if p.vision, err = visionLayoutOf(config, r, opts.Precision); err != nil {
+		if p.vision, err = visionLayoutOf(config, r, opts.Precision, opts.Quantize); err != nil {
 			return p, err
 		}
 	}
@@ -149,4 +149,32 @@ func (p planner) seeing(k int) []*load.Need {
 		steps = append(steps, n)
 	}
 	return steps
+}
+
+// Quantized returns the bytes of all matrices that are quantized while loading, of the decoder and if it is used of the vision
+// tower: a reader that keeps them (load.Kept) takes as much.
+func Quantized(config weights.QwenConfig, r load.Reader, p load.Precision, quantize, vision bool) (int64, error) {
+	if !quantize {
+		return 0, nil
+	}
+	l, err := layoutOf(config, r, p, true)
+	if err != nil {
+		return 0, err
+	}
+	var groups []load.Group
+	for i := range l.blocks.Blocks() {
+		groups = append(groups, l.blocks.Block(i))
+	}
+	if vision {
+		v, err := visionLayoutOf(config, r, p, true)
+		if err != nil {
+			return 0, err
+		}
+		groups = append(append(groups, v.blocks...), v.merger)
+	}
+	var n int64
+	for _, g := range groups {
+		n += g.Quantized(r)
+	}
+	return n, nil
 }

@@ -142,10 +142,10 @@ func (c *testCase) has(name string) bool {
 }
 
 // reader gives the case's parameters.
-func (c *testCase) reader() (load.Reader, error) { return c.readerFor(weights.AnyComponent) }
+func (c *testCase) reader() (load.NF4Reader, error) { return c.readerFor(weights.AnyComponent) }
 
 // readerFor gives the case's parameters under a network's own names.
-func (c *testCase) readerFor(component weights.Component) (load.Reader, error) {
+func (c *testCase) readerFor(component weights.Component) (load.NF4Reader, error) {
 	ckpt, err := weights.NewCheckpoint([]*weights.File{c.file}, weights.OpenOptions{Prefix: "weights.", Component: component})
 	if err != nil {
 		return nil, err

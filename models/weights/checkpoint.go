@@ -169,6 +169,13 @@ func (c *Checkpoint) CheckFinite(ctx context.Context) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			q, quantized, err := c.NF4(name)
+			switch {
+			case err != nil:
+				return err
+			case quantized:
+				return q.CheckFinite()
+			}
 			return c.tensors[name].CheckFinite()
 		})
 	}

@@ -59,6 +59,11 @@ func (x *extents) at(name string, axis int) int {
 		}
 		return 0
 	}
+	if q, quantized, err := x.c.NF4(name); quantized {
+		return q.Shape()[min(axis, 1)]
+	} else if err != nil && x.err == nil {
+		x.err = err
+	}
 	return t.Shape[axis]
 }
 

@@ -149,6 +149,7 @@ func inspectComponent(ctx context.Context, c Component, part Part, opt InspectOp
 		return out, nil
 	}
 	out.Report = Check(ckpt, spec)
+	out.Parameters += ckpt.hidden(out.Report.NF4)
 	err = out.Report.Err()
 	if err == nil && opt.Values {
 		err = ckpt.CheckFinite(ctx)
