@@ -6,7 +6,8 @@
 // records it in each way, times it on the device's clock, and puts the fastest in force.
 //
 // What the package refuses to do: choose a way for a gain within the measurement's noise, and change what is computed.
-// Linear layers have several ways, which give the same bits; all else has one.
+// Linear layers and attention have several ways, all else has one. Those of linear layers give the same bits, those of
+// attention differ by the rounding of sums in another order.
 package tune
 
 import (
