@@ -110,7 +110,10 @@ func (o *tuneOptions) work() (work tune.Options, err error) {
 	if work.Geometry, err = o.size.geometry(work.Config); err != nil {
 		return work, err
 	}
-	work.Precision, err = o.model.precision()
+	if work.Precision, err = o.model.precision(); err != nil {
+		return work, err
+	}
+	work.Linear, err = o.model.linear(work.Precision)
 	return work, err
 }
 

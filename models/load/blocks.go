@@ -11,13 +11,19 @@ type Blocks struct {
 	Layout   Group
 	prefixes []string
 	reader   Reader
+	rounding Rounding
 }
 
 // NewBlocks lays out blocks whose tensors' names begin with these prefixes. Blocks that are not alike are an error.
 func NewBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision) (*Blocks, error) {
+	return NewRoundedBlocks(spec, prefixes, r, p, LinearFull)
+}
+
+// NewRoundedBlocks is NewBlocks with the weights of linear layers in the numbers that linear says.
+func NewRoundedBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision, linear Linear) (*Blocks, error) {
 	b := &Blocks{prefixes: prefixes, reader: r}
 	for k, prefix := range prefixes {
-		g, err := NewGroup(spec, prefix, r, p)
+		g, err := newGroup(spec, prefix, r, p, unfolded, linear, &b.rounding)
 		if err != nil {
 			return nil, err
 		}
@@ -42,6 +48,9 @@ func (b *Blocks) Block(i int) Group {
 	g.Prefix = b.prefixes[i]
 	return g
 }
+
+// Rounding tells how much rounding to bytes has changed the weights that were read.
+func (b *Blocks) Rounding() RoundingReport { return b.rounding.Report() }
 
 // Read packs block i into dst.
 func (b *Blocks) Read(ctx context.Context, i int, dst []byte) error {

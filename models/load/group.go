@@ -30,6 +30,16 @@ type Entry struct {
 	DType  engine.DType
 	Offset int64  // bytes
 	Fold   [3]int // the upsampling that is folded into a convolution's weights (ops.FoldConvWeights), zero for none
+
+	rounding *Rounding // of a weight that is rounded to bytes (I8), whose scales follow them; nil for others
+}
+
+// Bytes returns what the tensor takes, with its scales.
+func (e Entry) Bytes() int64 {
+	if e.rounding != nil {
+		return e.scaleOffset() + 4*int64(e.Shape[0])
+	}
+	return elements(e.Shape) * e.DType.Size()
 }
 
 // Reader gives tensors by their full names.
@@ -44,12 +54,18 @@ type Reader interface {
 // NewGroup lays out the tensors of a spec whose names begin with prefix. Matrices get the type that the precision asks
 // for; vectors (biases, norm gains) are fp32, being small.
 func NewGroup(spec weights.Spec, prefix string, r Reader, p Precision) (Group, error) {
-	return NewFoldedGroup(spec, prefix, r, p, func(string) [3]int { return [3]int{} })
+	return newGroup(spec, prefix, r, p, unfolded, LinearFull, nil)
 }
+
+func unfolded(string) [3]int { return [3]int{} }
 
 // NewFoldedGroup is NewGroup with the upsampling that fold returns folded into a convolution's weights, by its name;
 // zero for none.
 func NewFoldedGroup(spec weights.Spec, prefix string, r Reader, p Precision, fold func(name string) [3]int) (Group, error) {
+	return newGroup(spec, prefix, r, p, fold, LinearFull, nil)
+}
+
+func newGroup(spec weights.Spec, prefix string, r Reader, p Precision, fold func(name string) [3]int, linear Linear, rounding *Rounding) (Group, error) {
 	g := Group{Prefix: prefix, index: map[string]int{}}
 	for _, e := range spec {
 		name, ok := strings.CutPrefix(e.Name, prefix)
@@ -72,9 +88,12 @@ func NewFoldedGroup(spec weights.Spec, prefix string, r Reader, p Precision, fol
 				entry.Shape = ops.FoldedShape(e.Shape[0], e.Shape[1], [3]int(e.Shape[2:]), up)
 			}
 		}
+		if linear.rounds(name, e.Shape) {
+			entry.DType, entry.rounding = engine.I8, rounding
+		}
 		g.index[name] = len(g.Entries)
 		g.Entries = append(g.Entries, entry)
-		g.Bytes += (elements(entry.Shape)*entry.DType.Size() + alignment - 1) &^ (alignment - 1)
+		g.Bytes += (entry.Bytes() + alignment - 1) &^ (alignment - 1)
 	}
 	if len(g.Entries) == 0 {
 		return g, fmt.Errorf("no tensor of the network is called %s…", prefix)
@@ -88,8 +107,7 @@ func (g Group) Read(ctx context.Context, r Reader, prefix string, dst []byte) er
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		size := elements(e.Shape) * e.DType.Size()
-		if err := e.read(ctx, r, prefix+e.Name, dst[e.Offset:e.Offset+size]); err != nil {
+		if err := e.read(ctx, r, prefix+e.Name, dst[e.Offset:e.Offset+e.Bytes()]); err != nil {
 			return err
 		}
 	}
@@ -97,6 +115,9 @@ func (g Group) Read(ctx context.Context, r Reader, prefix string, dst []byte) er
 }
 
 func (e Entry) read(ctx context.Context, r Reader, name string, dst []byte) error {
+	if e.rounding != nil {
+		return e.readRounded(ctx, r, name, dst)
+	}
 	if len(e.File) != 5 {
 		return r.Read(ctx, name, e.File, e.DType, dst)
 	}

@@ -38,6 +38,16 @@ func (p Params) Maybe(name string) (engine.Tensor, bool) {
 	return engine.Tensor{Mem: p.mem, Offset: e.Offset, DType: e.DType, Shape: e.Shape}, true
 }
 
+// Scale returns the scales of a weight's rows where it is rounded to bytes, the zero Tensor where it is not.
+func (p Params) Scale(name string) engine.Tensor {
+	k, ok := p.group.index[name]
+	if !ok || p.group.Entries[k].rounding == nil {
+		return engine.Tensor{}
+	}
+	e := p.group.Entries[k]
+	return engine.Tensor{Mem: p.mem, Offset: e.Offset + e.scaleOffset(), DType: engine.F32, Shape: e.Shape[:1]}
+}
+
 // Mem returns the memory that holds the group.
 func (p Params) Mem() memory.Region { return p.mem }
 
@@ -71,8 +81,7 @@ func (p Params) upload(ctx context.Context, d *engine.Device, r Reader, label st
 	s := d.Compute()
 	for _, run := range p.group.runs(pieceBytes) {
 		for _, e := range run.entries {
-			size := elements(e.Shape) * e.DType.Size()
-			if err := e.read(ctx, r, p.group.Prefix+e.Name, staging.Bytes()[e.Offset-run.offset:][:size]); err != nil {
+			if err := e.read(ctx, r, p.group.Prefix+e.Name, staging.Bytes()[e.Offset-run.offset:][:e.Bytes()]); err != nil {
 				return err
 			}
 		}

@@ -27,6 +27,7 @@ type Options struct {
 	Config    *configs.Config
 	Geometry  configs.Geometry
 	Precision load.Precision
+	Linear    load.Linear
 	Quick     bool // fewer repetitions, and only operations in which much time goes
 	// Progress, if set, is told each operation that is measured.
 	Progress func(kernel, shape string)
@@ -70,7 +71,7 @@ func Run(ctx context.Context, d *engine.Device, o Options) (*Report, error) {
 		Tokens: o.Geometry.Tokens, File: d.Tuning().File(), Results: []Result{},
 	}}
 	d.Tuning().Explore(e.explore)
-	_, err := bench.Run(ctx, d, bench.Options{Config: oneBlock(o.Config), Geometry: o.Geometry, Weights: load.Synthetic(weights.BF16), Precision: o.Precision, Passes: 1})
+	_, err := bench.Run(ctx, d, bench.Options{Config: oneBlock(o.Config), Geometry: o.Geometry, Weights: load.Synthetic(weights.BF16), Precision: o.Precision, Linear: o.Linear, Passes: 1})
 	d.Tuning().Explore(nil)
 	if err := errors.Join(e.err, err); err != nil {
 		return nil, fmt.Errorf("tune: %w", err)
