@@ -305,3 +305,39 @@ func TestMatmulOfBytesRefusesWhatDoesNotFit(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkQuantizeWeights is what rounding costs the host when a block is read.
+func BenchmarkQuantizeWeights(b *testing.B) {
+	const rows, k = 1024, 4096
+	rng := rand.New(rand.NewPCG(41, 1))
+	weights, dst, scales := make([]float32, rows*k), make([]byte, rows*k), make([]float32, rows)
+	for i := range weights {
+		weights[i] = float32(rng.NormFloat64())
+	}
+	b.SetBytes(2 * rows * k) // of bf16
+	for b.Loop() {
+		QuantizeWeights(dst, scales, weights)
+	}
+}
+
+func BenchmarkQuantize(b *testing.B) {
+	d := enginetest.Open(b)
+	rows, k := 47616, 4096
+	if d.Summary.Physical.Info.Kind == "cpu" {
+		rows = 512
+	}
+	arena := d.NewArena("quantize benchmark")
+	defer arena.Release()
+	x, y, scale := arena.Alloc("x", engine.BF16, rows, k), arena.Alloc("y", engine.I8, rows, k), arena.Alloc("scale", engine.F32, rows)
+	if err := arena.Err(); err != nil {
+		b.Fatal(err)
+	}
+	noise(b, d, x, rand.New(rand.NewPCG(42, 1)), 1)
+	b.SetBytes(int64(3 * rows * k))
+	for b.Loop() {
+		Quantize(d.Compute(), QuantizeArgs{X: x, Y: y, Scale: scale})
+		if err := d.Compute().Finish(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -92,47 +92,76 @@ func QuantizeWeights(dst []byte, scales, weights []float32) (changed, all float6
 	return changed, all
 }
 
-// turnRow writes row·H.
+// turnRow writes row·H, in the order in which the shader's last stage leaves it.
 func turnRow(out, row []float32) {
 	stages := quantizeStages(len(row))
 	block := 1 << (3 * stages)
 	root := float32(1 / math.Sqrt(float64(block)))
-	v := make([]float32, block)
+	var scratch [512]float32
+	v := scratch[:block]
 	for at := 0; at < len(row); at += block {
-		copy(v, row[at:])
-		for h := 1; h < block; h *= 2 {
-			for i := 0; i < block; i += 2 * h {
-				for j := i; j < i+h; j++ {
-					v[j], v[j+h] = v[j]+v[j+h], v[j]-v[j+h]
+		copy(v, row[at:at+block])
+		for digit := 1; digit < block/8; digit *= 8 { // all stages but the last
+			for from := 0; from < block; from += 8 * digit {
+				for i := from; i < from+digit; i++ {
+					strided8(v[i:], digit)
 				}
 			}
 		}
-		for t := range block / 8 { // the order in which the shader's last stage leaves them
-			for j := range 8 {
-				out[at+8*t+j] = v[j*(block/8)+t] * root
+		step := block / 8
+		for t := range step {
+			strided8(v[t:], step)
+			to := out[at+8*t : at+8*t+8]
+			for j := range to {
+				to[j] = v[j*step+t] * root
 			}
 		}
 	}
 }
 
+// strided8 applies the Hadamard matrix of eight to numbers that lie step apart.
+func strided8(v []float32, step int) {
+	_ = v[7*step]
+	a, b, c, d := v[0], v[step], v[2*step], v[3*step]
+	e, f, g, h := v[4*step], v[5*step], v[6*step], v[7*step]
+	a, b, c, d, e, f, g, h = a+b, a-b, c+d, c-d, e+f, e-f, g+h, g-h
+	a, b, c, d, e, f, g, h = a+c, b+d, a-c, b-d, e+g, f+h, e-g, f-h
+	v[0], v[step], v[2*step], v[3*step] = a+e, b+f, c+g, d+h
+	v[4*step], v[5*step], v[6*step], v[7*step] = a-e, b-f, c-g, d-h
+}
+
+// nearest, added to a number of less than 2²² and taken away again, leaves it rounded to the nearest integer, ties to even: above
+// 2²³ fp32 has no fractions.
+const nearest = 3 << 22
+
 // roundRow rounds a row to bytes and returns the scale, the sum of squared changes and that of squares.
 func roundRow(dst []byte, row []float32) (scale float32, changed, all float64) {
-	var top float32
+	var bits uint32 // of magnitudes, which have their order
 	for _, v := range row {
-		top = max(top, v, -v)
+		bits = max(bits, math.Float32bits(v)&^(1<<31))
 	}
+	top := math.Float32frombits(bits)
 	if top == 0 {
 		clear(dst)
 		return 0, 0, 0
 	}
 	scale = top / 127
 	inv := 127 / top
-	for i, v := range row {
-		q := math.RoundToEven(float64(v * inv))
-		dst[i] = byte(int8(q))
-		d := q*float64(scale) - float64(v)
-		changed += d * d
-		all += float64(v) * float64(v)
+	const together = 512 // squares that are added up in fp32
+	for from := 0; from < len(row); from += together {
+		part := row[from:min(from+together, len(row))]
+		bytes := dst[from:][:len(part)]
+		var c, a float32
+		for i, v := range part {
+			exact := v * inv
+			q := exact + nearest
+			q -= nearest
+			bytes[i] = byte(int8(q))
+			c += (q - exact) * (q - exact)
+			a += exact * exact
+		}
+		changed, all = changed+float64(c), all+float64(a)
 	}
-	return scale, changed, all
+	square := float64(scale) * float64(scale)
+	return scale, changed * square, all * square
 }
