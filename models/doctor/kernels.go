@@ -142,7 +142,7 @@ func tierKernels(ctx context.Context, o Options, tier engine.Tier, f *Findings) 
 
 // tierTrials are the trials of a tier: the upsampling convolution has a kernel of its own only where matrices multiply it.
 func tierTrials(c engine.Caps) []trial {
-	trials := []trial{matmulTrial(c), attentionTrial(c), convTrial(c)}
+	trials := []trial{matmulTrial(c), int8Trial(), attentionTrial(c), convTrial(c)}
 	if half(c) && ops.ConvByMatrices(c, 64) {
 		trials = append(trials, upsamplingTrial(c))
 	}
