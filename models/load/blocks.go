@@ -11,7 +11,7 @@ type Blocks struct {
 	Layout   Group
 	prefixes []string
 	reader   Reader
-	rounding Rounding
+	rounding *Rounding
 }
 
 // NewBlocks lays out blocks whose tensors' names begin with these prefixes. Blocks that are not alike are an error.
@@ -21,9 +21,9 @@ func NewBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision) (*Bl
 
 // NewRoundedBlocks is NewBlocks with the weights of linear layers in the numbers that linear says.
 func NewRoundedBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision, linear Linear) (*Blocks, error) {
-	b := &Blocks{prefixes: prefixes, reader: r}
+	b := &Blocks{prefixes: prefixes, reader: r, rounding: &Rounding{}}
 	for k, prefix := range prefixes {
-		g, err := newGroup(spec, prefix, r, p, unfolded, linear, &b.rounding)
+		g, err := newGroup(spec, prefix, r, p, unfolded, linear, b.rounding)
 		if err != nil {
 			return nil, err
 		}
