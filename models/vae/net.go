@@ -28,7 +28,7 @@ type net struct {
 
 	// back is where results go to the host; hostBytes is the most that it must hold, found when planning. pending delivers
 	// what was started and not yet taken, so that the device has work meanwhile.
-	back      *engine.Readback
+	back      *engine.Fetch
 	hostBytes int64
 	pending   func(ctx context.Context) error
 }

@@ -174,7 +174,7 @@ func (v *VAE) do(ctx context.Context, j job, params load.Params) (engine.DType, 
 	if err := n.bind(v.dev, j.part.slabLabel()); err != nil {
 		return n.act, fmt.Errorf("vae: %w", err)
 	}
-	if n.back, err = v.dev.NewReadback(min(n.hostBytes, maxReadback), j.part.label()+": results"); err != nil {
+	if n.back, err = v.dev.NewFetch(min(n.hostBytes, maxReadback), j.part.label()+": results"); err != nil {
 		return n.act, fmt.Errorf("vae: %w", err)
 	}
 	defer n.back.Free()

@@ -10,14 +10,14 @@ import (
 	"github.com/vkandinsky/vkandinsky/memory"
 )
 
-func TestReadbackHoldsWhatWasThereWhenItWasStarted(t *testing.T) {
+func TestFetchHoldsWhatWasThereWhenItWasStarted(t *testing.T) {
 	d := enginetest.Open(t)
 	x, err := d.Alloc("x", engine.U32, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Free(x)
-	r, err := d.NewReadback(16, "results")
+	r, err := d.NewFetch(16, "results")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,8 +44,8 @@ func TestReadbackHoldsWhatWasThereWhenItWasStarted(t *testing.T) {
 	if err := s.Finish(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if r.Holds(17) || !r.Holds(16) || (*engine.Readback)(nil).Holds(0) {
-		t.Error("a readback of 16 bytes holds 17, or not 16, or none holds something")
+	if r.Holds(17) || !r.Holds(16) || (*engine.Fetch)(nil).Holds(0) {
+		t.Error("a fetch of 16 bytes holds 17, or not 16, or none holds something")
 	}
 	before := d.Mem.Used(memory.Readback)
 	r.Free()
@@ -57,21 +57,21 @@ func TestReadbackHoldsWhatWasThereWhenItWasStarted(t *testing.T) {
 	}
 }
 
-func TestReadbackPanicsOnWhatItDoesNotHold(t *testing.T) {
+func TestFetchPanicsOnWhatItDoesNotHold(t *testing.T) {
 	d := enginetest.Open(t)
 	x, err := d.Alloc("x", engine.U32, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Free(x)
-	r, err := d.NewReadback(16, "results")
+	r, err := d.NewFetch(16, "results")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Free()
 	defer func() {
 		if recover() == nil {
-			t.Error("20 bytes were started on a readback of 16")
+			t.Error("20 bytes were started on a fetch of 16")
 		}
 	}()
 	_ = r.Start(x)
