@@ -157,6 +157,9 @@ func (o *benchOptions) check(log *slog.Logger, cmd *command) (work bench.Options
 	if work.Precision, err = o.model.precision(); err != nil {
 		return
 	}
+	if work.Linear, err = o.model.linear(work.Precision); err != nil {
+		return
+	}
 	blocks, err := o.swap.blocks(&cmd.flags, work.Config)
 	if err != nil {
 		return
@@ -254,6 +257,9 @@ func printBench(w io.Writer, r *bench.Report, kernels int) error {
 		fmt.Sprintf("work\t%d s of %d×%d: %d visual and %d text tokens, %d branches of %.3g TFLOP%s", r.Seconds, r.Size.Width, r.Size.Height, r.Tokens, r.TextTokens, r.Branches, r.Work.Total()/1e12, attention),
 		fmt.Sprintf("blocks\t%s", r.PlanText),
 		fmt.Sprintf("start\t%s for the weights (pinned memory %s of it), %s for the text blocks", seconds(r.LoadTime), seconds(r.Swap.PinTime), seconds(r.TextTime)),
+	}
+	if r.Rounding != nil {
+		rows = append(rows, fmt.Sprintf("linear\t%s", r.Rounding))
 	}
 	if r.ReadOnce > 0 {
 		rows = append(rows, fmt.Sprintf("\treading the files once takes %s: the start takes %.2f times as long", seconds(r.ReadOnce), r.StartRatio))

@@ -312,6 +312,9 @@ func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Lo
 	if k.Precision, err = o.model.precision(); err != nil {
 		return k, err
 	}
+	if k.Linear, err = o.model.linear(k.Precision); err != nil {
+		return k, err
+	}
 	if k.BlocksInMemory, err = o.swap.blocks(f, config); err != nil {
 		return k, err
 	}

@@ -16,13 +16,14 @@ import (
 
 // modelFlags name a model and how exactly it computes.
 type modelFlags struct {
-	configName, dir, precisionName, dtype string
+	configName, dir, precisionName, dtype, linearName string
 }
 
 func (m *modelFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&m.configName, "config", "", "configuration: a yaml `FILE` or the name of a built-in one (vkandinsky synth --help lists them)")
 	f.StringVar(&m.dir, "checkpoint-dir", "", "`FOLDER` to look for the configuration's checkpoints in; a Diffusers folder needs no --config")
 	f.StringVar(&m.precisionName, "precision", "mixed", "`HOW` exactly to compute: mixed (16-bit operands, fp32 sums) or f32")
+	f.StringVar(&m.linearName, "linear", "full", "`NUMBERS` for the linear layers of the visual blocks: full (as --precision says) or int8 (8-bit integers: half the memory and bus for blocks, errors of about a hundredth)")
 	f.StringVar(&m.dtype, "dtype", "", "the same as a `TYPE` of the reference program: bfloat16 or float16 mean mixed, float32 means f32")
 }
 
@@ -70,6 +71,18 @@ func (m *modelFlags) precision() (load.Precision, error) {
 		return p, badInput(fmt.Errorf("--dtype %q: use bfloat16, float16 or float32", m.dtype))
 	}
 	return p, nil
+}
+
+// linear reads the flag for linear layers.
+func (m *modelFlags) linear(p load.Precision) (load.Linear, error) {
+	l, err := load.ParseLinear(m.linearName)
+	if err != nil {
+		return l, badInput(fmt.Errorf("--linear: %w", err))
+	}
+	if l == load.LinearInt8 && p != load.Mixed {
+		return l, badInput(fmt.Errorf("--linear int8 needs --precision mixed"))
+	}
+	return l, nil
 }
 
 // sizeFlags say what is to be made. Sizes are in pixels.

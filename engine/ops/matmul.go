@@ -40,6 +40,10 @@ type MatmulArgs struct {
 	// matrices these multiply in bf16 if X and W are and the device can, else in fp16. Up to 8 rows are always computed in
 	// fp32: there the time goes into reading w.
 	Half bool
+	// XScale, f32 [M], and WScale, f32 [N], say that X and W are signed bytes (I8), rounded by Quantize and QuantizeWeights: row
+	// m of x is XScale[m] times its bytes. Sums of such products are exact, by cooperative matrices in the tiers that have
+	// them where they multiply bytes, by fp32 products elsewhere; the result is the same bits.
+	XScale, WScale engine.Tensor
 }
 
 // gemvRows is the most rows for which matmul_gemv is used.
@@ -90,8 +94,8 @@ func (a MatmulArgs) check() matmul {
 	bad := func(why string) {
 		panic(fmt.Sprintf("ops.Matmul: %s: x %v, w %v, bias %v, y %v, gate %v, head dim %d", why, a.X, a.W, a.Bias, a.Y, a.Gate, a.HeadDim))
 	}
-	for _, t := range []engine.Tensor{a.X, a.Y} {
-		if t.IsZero() || !t.DType.IsFloat() || len(t.Shape) < 1 {
+	for i, t := range []engine.Tensor{a.Y, a.X} {
+		if t.IsZero() || !t.DType.IsFloat() && (i == 0 || !a.bytes()) || len(t.Shape) < 1 {
 			bad("x and y must be float tensors")
 		}
 	}
@@ -101,6 +105,9 @@ func (a MatmulArgs) check() matmul {
 	}
 	m := matmul{MatmulArgs: a, cols: n, k: k, head: n}
 	m.rows = int(a.X.Elems() / int64(m.k))
+	if a.bytes() && !m.fitsBytes() {
+		bad(fmt.Sprintf("bytes need scales, x scale %v, w scale %v, and K a multiple of 64", a.XScale, a.WScale))
+	}
 	switch {
 	case a.HeadDim < 0 || a.HeadDim > 0 && m.cols%a.HeadDim != 0:
 		bad("the head dim must divide N")
@@ -127,6 +134,11 @@ func (a MatmulArgs) check() matmul {
 // plan decides tile and cuts from the whole layer's size, so that a dispatch's share does not change the way any
 // element is computed.
 func (m *matmul) plan(caps engine.Caps) {
+	if m.bytes() {
+		m.tile = bytesTile
+		m.planMatrix(caps, m.chooseBytesMatrix(caps))
+		return
+	}
 	m.tile = chooseTile(caps, m.rows, m.cols, m.Half)
 	m.planMatrix(caps, m.chooseMatrix(caps))
 }
@@ -174,7 +186,7 @@ func gcd(a, b int) int {
 	return a
 }
 
-func (m *matmul) small() bool { return m.rows <= gemvRows }
+func (m *matmul) small() bool { return m.rows <= gemvRows && !m.bytes() }
 
 // call is the dispatch for a rectangle of the result.
 func (m *matmul) call(caps engine.Caps, row, rows, col, cols int) engine.Call {
@@ -198,13 +210,17 @@ func (m *matmul) call(caps engine.Caps, row, rows, col, cols int) engine.Call {
 		Cost:  2 * float64(rows) * float64(cols) * float64(m.k),
 		Label: fmt.Sprintf("matmul %dx%dx%d", rows, cols, m.k),
 	}
+	vecN := m.cols%4 == 0 && m.head%4 == 0 && vectors(y)
+	if m.bytes() {
+		m.bytesCall(caps, &c, row, rows, col, cols, vecN)
+		return c
+	}
 	vecK := m.k%8 == 0 && vectors(x) && vectors(w)
 	if m.small() {
 		c.Shader, c.Spec = m.variant(shaders.MatmulGemv, shaders.MatmulGemvNf4), m.gemvSpec(vecK)
 		c.Groups = [3]uint32{uint32(ceilDiv(cols, gemvCols)), 1, 1}
 		return c
 	}
-	vecN := m.cols%4 == 0 && m.head%4 == 0 && vectors(y)
 	if m.matrix != nil {
 		c.Shader, c.Spec = m.matrix.shader, m.matrixSpec(caps, vecN)
 		c.Groups = [3]uint32{uint32(ceilDiv(cols, int(m.matrix.tile.n))), uint32(ceilDiv(rows, int(m.matrix.tile.m))), 1}

@@ -20,7 +20,7 @@ func (a MatmulArgs) weights() (n, k int, ok bool) {
 	case a.NF4 != nil:
 		return a.NF4.Rows, a.NF4.Cols, a.W.DType == engine.U8 && a.W.Elems() == a.NF4.Bytes() && a.NF4.Elements() <= math.MaxUint32
 	}
-	if !a.W.DType.IsFloat() || len(a.W.Shape) != 2 {
+	if !a.W.DType.IsFloat() && !a.bytes() || len(a.W.Shape) != 2 {
 		return 0, 0, false
 	}
 	return a.W.Dim(0), a.W.Dim(1), true

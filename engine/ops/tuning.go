@@ -61,9 +61,10 @@ func (m *matmul) operation(caps engine.Caps) engine.Operation {
 	case m.small() || m.cols <= narrow:
 	case m.matrix != nil:
 		o.Default = m.matrix.tile.name()
-		for _, t := range matrixWays(caps, m.matrix.shape) {
+		for _, t := range m.matrixWays(caps) {
 			o.Ways = append(o.Ways, engine.Way{Name: t.name(), Shader: m.matrix.shader})
 		}
+	case m.bytes(): // one way
 	default:
 		shader := m.plainShader()
 		if m.Half {
@@ -77,12 +78,16 @@ func (m *matmul) operation(caps engine.Caps) engine.Operation {
 	return o
 }
 
-// matrixWays are the tiles that the device can run with matrices of a shape.
-func matrixWays(caps engine.Caps, shape engine.MatrixShape) []matrixTile {
+// matrixWays are the tiles that the device can run with a layer's matrices.
+func (m *matmul) matrixWays(caps engine.Caps) []matrixTile {
 	var out []matrixTile
 	for _, t := range matrixTiles {
-		if t.fits(caps, shape) && (caps.SubgroupSize > emulatedSubgroup || t.matrixTile == smallMatrixTile) {
-			out = append(out, t.matrixTile)
+		tile, ok := t.matrixTile, t.fits(caps, m.matrix.shape)
+		if m.bytes() {
+			tile, ok = tile.ofBytes(caps, m.matrix.shape)
+		}
+		if ok && (caps.SubgroupSize > emulatedSubgroup || t.matrixTile == smallMatrixTile) {
+			out = append(out, tile)
 		}
 	}
 	return out
@@ -93,12 +98,13 @@ func (m *matmul) take(caps engine.Caps, way string) {
 	switch {
 	case way == "" || m.small() || m.cols <= narrow:
 	case m.matrix != nil:
-		for _, t := range matrixWays(caps, m.matrix.shape) {
+		for _, t := range m.matrixWays(caps) {
 			if t.name() == way {
 				m.planMatrix(caps, &matrixKernel{shader: m.matrix.shader, shape: m.matrix.shape, tile: t})
 				return
 			}
 		}
+	case m.bytes():
 	default:
 		for _, t := range gemmWays(caps, m.Half) {
 			if t.name() == way {

@@ -24,6 +24,7 @@ type Options struct {
 	Geometry  configs.Geometry
 	Weights   load.Reader // load.Synthetic, or a checkpoint's
 	Precision load.Precision
+	Linear    load.Linear
 	Swap      dit.SwapOptions // of the visual blocks
 	Guided    bool            // two branches per pass
 	Passes    int             // at least 1
@@ -40,6 +41,7 @@ type Report struct {
 	Kernels    string        `json:"kernels"`
 	Config     string        `json:"config"`
 	Precision  string        `json:"precision"`
+	Linear     string        `json:"linear"`
 	Size       configs.Size  `json:"size"`
 	Seconds    int           `json:"seconds"`
 	Tokens     int           `json:"tokens"`
@@ -64,8 +66,10 @@ type Report struct {
 	BytesPerPass int64         `json:"bytes_per_pass"` // over the bus
 	CopyRate     float64       `json:"copy_bytes_per_second"`
 	Swap         swap.Counters `json:"swap"`
-	Timing       swap.Timing   `json:"timing"`  // of the passes but for the first, where there are more
-	Verdict      swap.Verdict  `json:"verdict"` // of the same
+	// Rounding is how far weights are from what they were, with Options.Linear.
+	Rounding *load.RoundingReport `json:"rounding,omitempty"`
+	Timing   swap.Timing          `json:"timing"`  // of the passes but for the first, where there are more
+	Verdict  swap.Verdict         `json:"verdict"` // of the same
 	// Disorder counts uses and copies in an order that cannot be: see swap.Intervals.
 	Disorder int        `json:"impossible_orders"`
 	Trace    swap.Trace `json:"-"`
@@ -94,7 +98,7 @@ func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error
 	}
 	d.Mem.ResetPeak()
 	start := time.Now()
-	m, err := dit.New(ctx, d, o.Weights, kandinsky5.DiTConfig(o.Config), dit.Options{Precision: o.Precision, Visual: o.Swap})
+	m, err := dit.New(ctx, d, o.Weights, kandinsky5.DiTConfig(o.Config), dit.Options{Precision: o.Precision, Linear: o.Linear, Visual: o.Swap})
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +108,10 @@ func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error
 		r.timed = true
 	} else if !errors.Is(err, engine.ErrNoTimestamps) {
 		return nil, errors.Join(err, m.Close())
+	}
+	if o.Linear == load.LinearInt8 {
+		rounding := m.Rounding()
+		r.Rounding = &rounding
 	}
 	err = r.passes(ctx, d, m, o)
 	r.Swap, r.Plan = m.Counters()
@@ -187,7 +195,7 @@ func newReport(d *engine.Device, o Options) *measured {
 	}
 	return &measured{Report: &Report{
 		Device: info.Name, Driver: info.Driver + " " + info.DriverInfo, Kernels: d.Caps().Tier.String(), Config: o.Config.Name,
-		Precision: o.Precision.String(), Size: o.Geometry.Size, Seconds: o.Geometry.Seconds, Tokens: o.Geometry.Tokens,
+		Precision: o.Precision.String(), Linear: o.Linear.String(), Size: o.Geometry.Size, Seconds: o.Geometry.Seconds, Tokens: o.Geometry.Tokens,
 		TextTokens: text, Branches: o.branches(), HostTier: tier, Work: WorkOf(&o.Config.Model.DiT, o.Geometry.Tokens, text),
 		SparseCounted: o.Config.Model.Attention.Nabla,
 	}}

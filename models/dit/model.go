@@ -27,6 +27,8 @@ type Nabla struct {
 // Options say how the weights are held.
 type Options struct {
 	Precision load.Precision
+	// Linear says in which numbers the visual blocks' linear layers are computed; LinearInt8 needs Precision Mixed.
+	Linear load.Linear
 	// Visual says how visual blocks are swapped: Slots blocks in memory (0: all).
 	Visual SwapOptions
 }
@@ -49,6 +51,7 @@ type Model struct {
 	prec   load.Precision
 	act    engine.DType
 	half   bool
+	linear load.Linear
 	outer  load.Params
 	reader load.Reader  // of the text blocks, whenever a pass is made
 	text   *load.Blocks // nil: there are none
@@ -71,7 +74,10 @@ func New(ctx context.Context, d *engine.Device, r load.Reader, config Config, op
 	if config.PatchSize != [3]int{1, 2, 2} {
 		return nil, fmt.Errorf("patch size %v is not supported, only [1 2 2] is", config.PatchSize)
 	}
-	m := &Model{Config: config, device: d, prec: opts.Precision, act: opts.Precision.Activation(),
+	if opts.Linear == load.LinearInt8 && opts.Precision != load.Mixed {
+		return nil, fmt.Errorf("linear layers in int8 need precision %v, not %v", load.Mixed, opts.Precision)
+	}
+	m := &Model{Config: config, device: d, prec: opts.Precision, act: opts.Precision.Activation(), linear: opts.Linear,
 		half: opts.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16}
 	if err := m.load(ctx, r, opts); err != nil {
 		return nil, oneline.Join(err, m.Close())
@@ -80,7 +86,7 @@ func New(ctx context.Context, d *engine.Device, r load.Reader, config Config, op
 }
 
 func (m *Model) load(ctx context.Context, r load.Reader, opts Options) error {
-	l, err := layoutOf(r, m.Config, opts.Precision)
+	l, err := layoutOf(r, m.Config, opts)
 	if err != nil {
 		return err
 	}
@@ -98,7 +104,8 @@ type layout struct {
 	text, visual *load.Blocks
 }
 
-func layoutOf(r load.Reader, config Config, p load.Precision) (l layout, err error) {
+func layoutOf(r load.Reader, config Config, o Options) (l layout, err error) {
+	p := o.Precision
 	spec := weights.DiTSpec(config.DiTConfig)
 	outside := spec.Filter(func(name string) bool { return !hasPrefix(name, textPrefix) && !hasPrefix(name, visualPrefix) })
 	if l.outer, err = load.NewGroup(outside, "", r, p); err != nil {
@@ -109,7 +116,7 @@ func layoutOf(r load.Reader, config Config, p load.Precision) (l layout, err err
 			return l, err
 		}
 	}
-	l.visual, err = load.NewBlocks(spec, prefixes(visualPrefix, config.NumVisualBlocks), r, p)
+	l.visual, err = load.NewRoundedBlocks(spec, prefixes(visualPrefix, config.NumVisualBlocks), r, p, o.Linear)
 	return l, err
 }
 
@@ -179,6 +186,10 @@ func (m *Model) Counters() (swap.Counters, swap.Plan) {
 
 // BlockBytes returns the size of a visual block.
 func (m *Model) BlockBytes() int64 { return m.visual.blocks.BlockBytes() }
+
+// Rounding tells how much rounding to bytes has changed the weights of the visual blocks that were read; nothing where
+// linear layers are not rounded.
+func (m *Model) Rounding() load.RoundingReport { return m.visual.blocks.Rounding() }
 
 // TakeCopies returns the timed copies of visual blocks since the last call, also after Close; see
 // swap.Swapper.TakeSpans.

@@ -51,7 +51,7 @@ func (n *Needs) addBuffers(when string, count int, buffers ...load.Buffer) {
 
 // Plan computes the device and pinned memory of a pass exactly as it will be allocated, from shapes and types alone.
 func Plan(r Request) (*Needs, error) {
-	l, err := layoutOf(r.Reader, r.Config, r.Options.Precision)
+	l, err := layoutOf(r.Reader, r.Config, r.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func Plan(r Request) (*Needs, error) {
 	state := c.stateBuffer(r.TextRows)
 	n.text.Add("text blocks", state.Label, r.Branches*c.together(times, r.Branches, r.TextRows), state.Bytes())
 
-	n.visual.AddBuffers("denoise", c.buffers(act, r.Half, r.Size, r.TextRows)...)
+	n.visual.AddBuffers("denoise", c.buffers(act, r.Half, r.Options.Linear, r.Size, r.TextRows)...)
 	for range r.Branches {
 		n.visual.AddBuffers("denoise", c.visualBuffers(r.Size, r.MaxAllocation)...)
 		if r.Residuals {

@@ -24,7 +24,7 @@ const ffChunkBytes = 256 << 20
 
 // buffers lists the workspace's tensors; patches, output rows and the hidden layer of the feed-forward network are listed
 // where they do not fit into the memory of queries and keys, which are not needed at the same time.
-func (c Config) buffers(act engine.DType, half bool, size Size, textRows int) []load.Buffer {
+func (c Config) buffers(act engine.DType, half bool, linear load.Linear, size Size, textRows int) []load.Buffer {
 	n, d, h := size.Tokens(), c.HeadDim(), c.Heads()
 	list := []load.Buffer{
 		{Label: "normed", DType: act, Shape: []int{n, c.ModelDim}},
@@ -42,6 +42,9 @@ func (c Config) buffers(act engine.DType, half bool, size Size, textRows int) []
 	if c.Nabla != nil {
 		list = append(list, c.nablaBuffers(size)...)
 	}
+	if linear == load.LinearInt8 {
+		list = append(list, c.roundedBuffers(act, n, textRows)...)
+	}
 	for _, b := range []load.Buffer{c.patches(act, n), c.outputRows(n), c.hidden(act, n)} {
 		if b.Bytes() > list[1].Bytes() {
 			list = append(list, b)
@@ -56,6 +59,15 @@ func (c Config) patches(act engine.DType, tokens int) load.Buffer {
 
 func (c Config) hidden(act engine.DType, tokens int) load.Buffer {
 	return load.Buffer{Label: "feed-forward", DType: act, Shape: []int{ffChunk(act, c.FFDim, tokens), c.FFDim}}
+}
+
+// roundedBuffers lists the tensors of rounded operands, as many bytes as the largest has, and their scales.
+func (c Config) roundedBuffers(act engine.DType, tokens, textRows int) []load.Buffer {
+	chunk := ffChunk(act, c.FFDim, tokens)
+	return []load.Buffer{
+		{Label: "rounded operand", DType: engine.I8, Shape: []int{max(max(tokens, textRows)*c.ModelDim, chunk*c.FFDim)}},
+		{Label: "scales of the rounded operand", DType: engine.F32, Shape: []int{max(tokens, textRows)}},
+	}
 }
 
 func (c Config) outputRows(tokens int) load.Buffer {
@@ -132,11 +144,11 @@ func allocAll(a *engine.Arena, list []load.Buffer) tensors {
 }
 
 func (w *workspace) alloc(a *engine.Arena, m *Model, size Size, textRows int) {
-	t := allocAll(a, m.Config.buffers(m.act, m.half, size, textRows))
+	t := allocAll(a, m.Config.buffers(m.act, m.half, m.linear, size, textRows))
 	n := size.Tokens()
 	*w = workspace{
 		blockWork: blockWork{h: t["normed"], q: t["queries"], k: t["keys"], v: t["values"], ff: t.within("queries", m.Config.hidden(m.act, n)),
-			mod: t["modulation"], scratch: t["attention scratch"]},
+			mod: t["modulation"], scratch: t["attention scratch"], bytes: t["rounded operand"], scales: t["scales of the rounded operand"]},
 		tk: t["text keys"], tv: t["text values"], rope: t["rotations"], nabla: t["sparse attention scratch"],
 		patches: t.within("queries", m.Config.patches(m.act, n)), rows: t.within("keys", m.Config.outputRows(n)),
 	}

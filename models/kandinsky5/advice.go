@@ -6,6 +6,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine/vk"
 	"github.com/vkandinsky/vkandinsky/memory"
+	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
@@ -24,6 +25,9 @@ func advise(stage Stage, err error, o Options) error {
 }
 
 func adviseHost(o Options) string {
+	if o.Linear == load.LinearInt8 && o.BlocksInMemory > 0 {
+		return "leave waiting blocks in the checkpoint file (--linear full --host-tier mapped), or raise --ram-budget"
+	}
 	if o.HostTier != swap.Mapped && o.BlocksInMemory > 0 {
 		return "leave waiting blocks in the checkpoint file (--host-tier mapped), or raise --ram-budget"
 	}

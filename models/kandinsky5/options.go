@@ -22,6 +22,9 @@ func LoadImage(path string) (*Image, error) { return media.LoadImage(path) }
 // Options say how a pipeline holds its networks. The zero value keeps everything on the device in mixed precision.
 type Options struct {
 	Precision load.Precision
+	// Linear says in which numbers the linear layers of the visual blocks are computed; see load.Linear. LinearInt8 needs
+	// Mixed, and pinned memory for the blocks that wait.
+	Linear load.Linear
 	// BlocksInMemory is how many visual transformer blocks are on the device at once; the others wait in host memory
 	// and are swapped in. 0 keeps all.
 	BlocksInMemory int
@@ -111,6 +114,8 @@ type Stats struct {
 	PeakDevice int64         `json:"peak_device_bytes"`
 	PeakPinned int64         `json:"peak_pinned_bytes"`
 	Skipped    int           `json:"skipped_passes"`
+	// Rounding is how far weights are from the checkpoint's, with Options.Linear.
+	Rounding *load.RoundingReport `json:"rounding,omitempty"`
 }
 
 // StageStats are one stage's.

@@ -66,6 +66,9 @@ func (p *Pipeline) open(ctx context.Context) error {
 	if err := p.nets.open(p.ckpt); err != nil {
 		return err
 	}
+	if err := p.opts.checkLinear(); err != nil {
+		return err
+	}
 	if _, err := p.ditSwap().Plan(p.ckpt.ditConfig().NumVisualBlocks); err != nil {
 		return requestError("%v", err)
 	}
@@ -265,12 +268,17 @@ func (g *run) loadTransformer(ctx context.Context) error {
 		return err
 	}
 	g.dit = model
+	if g.opts.Linear == load.LinearInt8 {
+		rounding := model.Rounding()
+		g.stats.Rounding = &rounding
+		g.log.Info("linear layers of the visual blocks are computed in 8-bit integers", "weights", rounding.String())
+	}
 	return nil
 }
 
 // ditOptions decides the host tier: pinned memory where it holds all waiting blocks, else the mapped file.
 func (g *run) ditOptions() (dit.Options, error) {
-	o := dit.Options{Precision: g.opts.Precision, Visual: g.ditSwap()}
+	o := dit.Options{Precision: g.opts.Precision, Linear: g.opts.Linear, Visual: g.ditSwap()}
 	tier := g.opts.HostTier
 	if tier == "" {
 		o.Visual.Tier = swap.Pinned
@@ -279,6 +287,9 @@ func (g *run) ditOptions() (dit.Options, error) {
 			return o, err
 		}
 		if tier = swap.Pinned; needs.Pinned > g.hostRoom() {
+			if o.Linear == load.LinearInt8 {
+				return o, pinnedOnly(needs.Pinned, g.hostRoom())
+			}
 			tier = swap.Mapped
 			g.log.Info("blocks stay in the checkpoint file: pinned host memory does not hold them", "needed", memory.Size(needs.Pinned), "free", memory.Size(g.hostRoom()))
 		}

@@ -110,6 +110,9 @@ func PlanRun(config *configs.Config, c *Checkpoint, o Options, r Request, limits
 	if r.Prompt == "" {
 		r.Prompt = "a prompt"
 	}
+	if err := o.checkLinear(); err != nil {
+		return nil, err
+	}
 	settings, err := Resolve(config, r)
 	if err != nil {
 		return nil, err
@@ -234,13 +237,13 @@ func (p *planner) denoise() error {
 	request := dit.Request{Config: DiTConfig(p.config), Reader: p.nets.dit, Half: p.limits.Half && p.opts.Precision == load.Mixed,
 		Size: dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth}, TextRows: p.config.Model.Qwen.MaxLength,
 		Branches: len(s.texts()), Times: s.Steps, Residuals: s.MagCache, MaxAllocation: p.limits.MaxAllocation,
-		Options: dit.Options{Precision: p.opts.Precision, Visual: dit.SwapOptions{Slots: p.opts.BlocksInMemory, Stream: p.opts.StreamSlots, Policy: p.opts.SwapPolicy}}}
+		Options: dit.Options{Precision: p.opts.Precision, Linear: p.opts.Linear, Visual: dit.SwapOptions{Slots: p.opts.BlocksInMemory, Stream: p.opts.StreamSlots, Policy: p.opts.SwapPolicy}}}
 	tier := p.opts.HostTier
 	if tier == "" {
 		tier = swap.Pinned
 	}
 	needs, err := p.ditNeeds(request, tier)
-	if err == nil && p.opts.HostTier == "" && p.limits.Host > 0 && needs.PinnedLoad > p.limits.Host {
+	if err == nil && p.opts.HostTier == "" && p.opts.Linear != load.LinearInt8 && p.limits.Host > 0 && needs.PinnedLoad > p.limits.Host {
 		tier = swap.Mapped
 		needs, err = p.ditNeeds(request, tier)
 	}

@@ -11,15 +11,24 @@ type Blocks struct {
 	Layout   Group
 	prefixes []string
 	reader   Reader
+	rounding *Rounding
 }
 
 // NewBlocks lays out blocks whose tensors' names begin with these prefixes. Blocks that are not alike are an error.
 func NewBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision) (*Blocks, error) {
-	return newBlocks(prefixes, r, func(prefix string) (Group, error) { return NewGroup(spec, prefix, r, p) })
+	return NewRoundedBlocks(spec, prefixes, r, p, LinearFull)
 }
 
-func newBlocks(prefixes []string, r Reader, group func(prefix string) (Group, error)) (*Blocks, error) {
-	b := &Blocks{prefixes: prefixes, reader: r}
+// NewRoundedBlocks is NewBlocks with the weights of linear layers in the numbers that linear says.
+func NewRoundedBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision, linear Linear) (*Blocks, error) {
+	rounding := &Rounding{}
+	return newBlocks(prefixes, r, rounding, func(prefix string) (Group, error) {
+		return newGroup(spec, prefix, r, p, noFold, noNF4, linear, rounding)
+	})
+}
+
+func newBlocks(prefixes []string, r Reader, rounding *Rounding, group func(prefix string) (Group, error)) (*Blocks, error) {
+	b := &Blocks{prefixes: prefixes, reader: r, rounding: rounding}
 	for k, prefix := range prefixes {
 		g, err := group(prefix)
 		if err != nil {
@@ -46,6 +55,9 @@ func (b *Blocks) Block(i int) Group {
 	g.Prefix = b.prefixes[i]
 	return g
 }
+
+// Rounding tells how much rounding to bytes has changed the weights that were read.
+func (b *Blocks) Rounding() RoundingReport { return b.rounding.Report() }
 
 // Read packs block i into dst.
 func (b *Blocks) Read(ctx context.Context, i int, dst []byte) error {

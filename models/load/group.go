@@ -33,6 +33,16 @@ type Entry struct {
 	Offset int64       // bytes
 	Fold   [3]int      // the upsampling that is folded into a convolution's weights (ops.FoldConvWeights), zero for none
 	NF4    *nf4.Layout // of a matrix in 4 bits, nil for others
+
+	rounding *Rounding // of a weight that is rounded to bytes (I8), whose scales follow them; nil for others
+}
+
+// Bytes returns what the tensor takes, with its scales.
+func (e Entry) Bytes() int64 {
+	if e.rounding != nil {
+		return e.scaleOffset() + 4*int64(e.Shape[0])
+	}
+	return elements(e.Shape) * e.DType.Size()
 }
 
 // Reader gives tensors by their full names.
@@ -47,21 +57,22 @@ type Reader interface {
 // NewGroup lays out the tensors of a spec whose names begin with prefix. Matrices get the type that the precision asks
 // for; vectors (biases, norm gains) are fp32, being small.
 func NewGroup(spec weights.Spec, prefix string, r Reader, p Precision) (Group, error) {
-	return newGroup(spec, prefix, r, p, noFold, noNF4)
+	return newGroup(spec, prefix, r, p, noFold, noNF4, LinearFull, nil)
 }
 
 // NewFoldedGroup is NewGroup with the upsampling that fold returns folded into a convolution's weights, by its name;
 // zero for none.
 func NewFoldedGroup(spec weights.Spec, prefix string, r Reader, p Precision, fold func(name string) [3]int) (Group, error) {
-	return newGroup(spec, prefix, r, p, fold, noNF4)
+	return newGroup(spec, prefix, r, p, fold, noNF4, LinearFull, nil)
 }
 
 func noFold(string) [3]int { return [3]int{} }
 
 func noNF4(string, []int) *nf4.Layout { return nil }
 
-// newGroup lays out a group; hold returns how a matrix is held in 4 bits, by its name without prefix, nil if it is not.
-func newGroup(spec weights.Spec, prefix string, r Reader, p Precision, fold func(name string) [3]int, hold func(name string, shape []int) *nf4.Layout) (Group, error) {
+// newGroup lays out a group; hold returns how a matrix is held in 4 bits, by its name without prefix, nil if it is not, and linear which
+// become bytes.
+func newGroup(spec weights.Spec, prefix string, r Reader, p Precision, fold func(name string) [3]int, hold func(name string, shape []int) *nf4.Layout, linear Linear, rounding *Rounding) (Group, error) {
 	g := Group{Prefix: prefix, index: map[string]int{}}
 	for _, e := range spec {
 		name, ok := strings.CutPrefix(e.Name, prefix)
@@ -84,12 +95,15 @@ func newGroup(spec weights.Spec, prefix string, r Reader, p Precision, fold func
 				entry.Shape = ops.FoldedShape(e.Shape[0], e.Shape[1], [3]int(e.Shape[2:]), up)
 			}
 		}
+		if linear.rounds(name, e.Shape) {
+			entry.DType, entry.rounding = engine.I8, rounding
+		}
 		if entry.NF4 = hold(name, e.Shape); entry.NF4 != nil {
 			entry.Shape, entry.DType = []int{int(entry.NF4.Bytes())}, engine.U8
 		}
 		g.index[name] = len(g.Entries)
 		g.Entries = append(g.Entries, entry)
-		g.Bytes += (elements(entry.Shape)*entry.DType.Size() + alignment - 1) &^ (alignment - 1)
+		g.Bytes += (entry.Bytes() + alignment - 1) &^ (alignment - 1)
 	}
 	if len(g.Entries) == 0 {
 		return g, fmt.Errorf("no tensor of the network is called %s…", prefix)
@@ -111,8 +125,7 @@ func (g Group) readSome(ctx context.Context, r Reader, prefix string, dst []byte
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		size := elements(e.Shape) * e.DType.Size()
-		if err := e.read(ctx, r, prefix+e.Name, dst[e.Offset:e.Offset+size]); err != nil {
+		if err := e.read(ctx, r, prefix+e.Name, dst[e.Offset:e.Offset+e.Bytes()]); err != nil {
 			return err
 		}
 	}
@@ -120,6 +133,9 @@ func (g Group) readSome(ctx context.Context, r Reader, prefix string, dst []byte
 }
 
 func (e Entry) read(ctx context.Context, r Reader, name string, dst []byte) error {
+	if e.rounding != nil {
+		return e.readRounded(ctx, r, name, dst)
+	}
 	if e.NF4 != nil {
 		return readNF4(ctx, r, name, e.File, *e.NF4, dst)
 	}

@@ -61,14 +61,14 @@ func hold4Bits(spec weights.Spec, prefixes []string, r Reader, quantize bool) fu
 
 // New4BitGroup is NewGroup with matrices of two axes in 4 bits: all with quantize, else those that are stored so.
 func New4BitGroup(spec weights.Spec, prefix string, r Reader, p Precision, quantize bool) (Group, error) {
-	return newGroup(spec, prefix, r, p, noFold, hold4Bits(spec, []string{prefix}, r, quantize))
+	return newGroup(spec, prefix, r, p, noFold, hold4Bits(spec, []string{prefix}, r, quantize), LinearFull, nil)
 }
 
 // New4BitBlocks is NewBlocks with matrices of two axes in 4 bits: all with quantize, else those that are stored so in every
 // block.
 func New4BitBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision, quantize bool) (*Blocks, error) {
 	hold := hold4Bits(spec, prefixes, r, quantize)
-	return newBlocks(prefixes, r, func(prefix string) (Group, error) { return newGroup(spec, prefix, r, p, noFold, hold) })
+	return newBlocks(prefixes, r, &Rounding{}, func(prefix string) (Group, error) { return newGroup(spec, prefix, r, p, noFold, hold, LinearFull, nil) })
 }
 
 func (r *checkpointReader) StoredNF4(name string) (nf4.Layout, bool) {

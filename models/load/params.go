@@ -50,6 +50,16 @@ func (p Params) NF4(name string) *nf4.Layout {
 	return nil
 }
 
+// Scale returns the scales of a weight's rows where it is rounded to bytes, the zero Tensor where it is not.
+func (p Params) Scale(name string) engine.Tensor {
+	k, ok := p.group.index[name]
+	if !ok || p.group.Entries[k].rounding == nil {
+		return engine.Tensor{}
+	}
+	e := p.group.Entries[k]
+	return engine.Tensor{Mem: p.mem, Offset: e.Offset + e.scaleOffset(), DType: engine.F32, Shape: e.Shape[:1]}
+}
+
 // Mem returns the memory that holds the group.
 func (p Params) Mem() memory.Region { return p.mem }
 
@@ -88,8 +98,7 @@ func (p Params) upload(ctx context.Context, d *engine.Device, r Reader, label st
 	s := d.Compute()
 	for _, run := range p.group.runs(pieceBytes) {
 		for _, e := range run.entries {
-			size := elements(e.Shape) * e.DType.Size()
-			if err := e.read(ctx, r, p.group.Prefix+e.Name, staging.Bytes()[e.Offset-run.offset:][:size]); err != nil {
+			if err := e.read(ctx, r, p.group.Prefix+e.Name, staging.Bytes()[e.Offset-run.offset:][:e.Bytes()]); err != nil {
 				return err
 			}
 		}

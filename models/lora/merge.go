@@ -15,7 +15,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
-// reader merges adapters into the matrices that it reads. It is a load.Reader.
+// reader merges adapters into the matrices that it reads. It is a load.RowReader.
 type reader struct {
 	base  load.Reader
 	terms map[string][]term // by tensor name, in the order of the adapters
@@ -34,10 +34,22 @@ func (r *reader) DType(name string) (weights.DType, error) { return r.base.DType
 // Read reads a tensor. A changed one is W + Σ gain·B·A, summed in fp32 and rounded once to the type asked for, always in the
 // same order: reading it again gives the same bytes.
 func (r *reader) Read(ctx context.Context, name string, shape []int, to engine.DType, dst []byte) error {
-	terms := r.terms[name]
-	if len(terms) == 0 {
+	if len(r.terms[name]) == 0 {
 		return r.base.Read(ctx, name, shape, to, dst)
 	}
+	return r.merge(ctx, name, shape, 0, shape[0], to, dst)
+}
+
+// ReadRows reads some rows, as Read gives them.
+func (r *reader) ReadRows(ctx context.Context, name string, shape []int, from, count int, to engine.DType, dst []byte) error {
+	if len(r.terms[name]) == 0 {
+		return load.ReadRows(ctx, r.base, name, shape, from, count, to, dst)
+	}
+	return r.merge(ctx, name, shape, from, count, to, dst)
+}
+
+func (r *reader) merge(ctx context.Context, name string, shape []int, from, count int, to engine.DType, dst []byte) error {
+	terms := r.terms[name]
 	if storage(to) == weights.Invalid {
 		return fmt.Errorf("lora: %s is held as %v, into which no adapter can be merged: leave the adapter or the quantisation out", name, to)
 	}
@@ -48,7 +60,7 @@ func (r *reader) Read(ctx context.Context, name string, shape []int, to engine.D
 	if len(shape) != 2 || shape[0] != f.out || shape[1] != f.in {
 		panic(fmt.Sprintf("lora: %s is read with shape %v, was checked as [%d, %d]", name, shape, f.out, f.in))
 	}
-	m := merge{base: r.base, factors: f, name: name, files: files(terms), to: to, dst: dst}
+	m := merge{base: r.base, factors: f, name: name, files: files(terms), from: from, count: count, to: to, dst: dst}
 	return m.run(ctx)
 }
 
@@ -61,14 +73,15 @@ func files(terms []term) string {
 	return strings.Join(names, ", ")
 }
 
-// merge is the merging of one tensor.
+// merge is the merging of rows from to from+count-1 of one tensor.
 type merge struct {
-	base    load.Reader
-	factors factors
-	name    string
-	files   string
-	to      engine.DType
-	dst     []byte
+	base        load.Reader
+	factors     factors
+	name        string
+	files       string
+	from, count int
+	to          engine.DType
+	dst         []byte
 }
 
 // pieceBytes is how much of a matrix is read and merged at a time, in fp32.
@@ -78,19 +91,19 @@ const pieceBytes = 1 << 20
 func (m *merge) run(ctx context.Context) error {
 	f := m.factors
 	rows := max(2, pieceBytes/(4*f.in)&^1)
-	pieces := (f.out + rows - 1) / rows
+	pieces := (m.count + rows - 1) / rows
 	var next atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	for range min(pieces, runtime.GOMAXPROCS(0)) {
 		group.Go(func() error {
 			raw, values := make([]byte, 4*rows*f.in), make([]float32, rows*f.in)
 			for {
-				from := (int(next.Add(1)) - 1) * rows
-				if from >= f.out {
+				at := (int(next.Add(1)) - 1) * rows
+				if at >= m.count {
 					return nil
 				}
-				count := min(rows, f.out-from)
-				if err := m.piece(ctx, from, raw[:4*count*f.in], values[:count*f.in]); err != nil {
+				count := min(rows, m.count-at)
+				if err := m.piece(ctx, at, raw[:4*count*f.in], values[:count*f.in]); err != nil {
 					return err
 				}
 			}
@@ -99,9 +112,9 @@ func (m *merge) run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// piece merges some rows.
-func (m *merge) piece(ctx context.Context, from int, raw []byte, values []float32) error {
-	f := m.factors
+// piece merges some rows, the first of which is row at of those wanted.
+func (m *merge) piece(ctx context.Context, at int, raw []byte, values []float32) error {
+	f, from := m.factors, m.from+at
 	count := len(values) / f.in
 	if err := load.ReadRows(ctx, m.base, m.name, []int{f.out, f.in}, from, count, engine.F32, raw); err != nil {
 		return err
@@ -111,7 +124,7 @@ func (m *merge) piece(ctx context.Context, from int, raw []byte, values []float3
 	numeric.BytesFromF32s(raw, values)
 	merged := weights.Tensor{Name: m.name, DType: weights.F32, Shape: []int{count, f.in}, Data: raw, File: "merged with " + m.files}
 	size := int(m.to.Size()) * f.in
-	return weights.ConvertFinite(m.dst[from*size:(from+count)*size], merged, storage(m.to))
+	return weights.ConvertFinite(m.dst[at*size:(at+count)*size], merged, storage(m.to))
 }
 
 // storage is a type as files have it; Invalid for those that no matrix is merged in.

@@ -146,27 +146,32 @@ func TestMergedWhileLoadingIsMergedBefore(t *testing.T) {
 	for _, c := range []struct {
 		stored    weights.DType
 		precision load.Precision
+		linear    load.Linear
 		held      []dit.SwapOptions
 	}{
-		{weights.BF16, load.Mixed, []dit.SwapOptions{{}, {Slots: 1, Tier: swap.Mapped}, {Slots: 2, Tier: swap.Pinned}, {Slots: 3, Tier: swap.Mapped}}},
-		{weights.F32, load.Mixed, []dit.SwapOptions{{Slots: 2, Tier: swap.Mapped}}},
-		{weights.F32, load.Float32, []dit.SwapOptions{{}, {Slots: 1, Tier: swap.Pinned}, {Slots: 2, Tier: swap.Mapped}}},
+		{weights.BF16, load.Mixed, load.LinearFull, []dit.SwapOptions{{}, {Slots: 1, Tier: swap.Mapped}, {Slots: 2, Tier: swap.Pinned}, {Slots: 3, Tier: swap.Mapped}}},
+		{weights.F32, load.Mixed, load.LinearFull, []dit.SwapOptions{{Slots: 2, Tier: swap.Mapped}}},
+		{weights.F32, load.Mixed, load.LinearInt8, []dit.SwapOptions{{}, {Slots: 2, Tier: swap.Pinned}}},
+		{weights.F32, load.Float32, load.LinearFull, []dit.SwapOptions{{}, {Slots: 1, Tier: swap.Pinned}, {Slots: 2, Tier: swap.Mapped}}},
 	} {
-		t.Run(fmt.Sprintf("%v %v", c.stored, c.precision), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%v %v %v", c.stored, c.precision, c.linear), func(t *testing.T) {
+			options := dit.Options{Precision: c.precision, Linear: c.linear}
 			base := network(t, spec, c.stored, 0, nil)
-			plain := velocity(t, d, base, config, dit.Options{Precision: c.precision})
-			want := velocity(t, d, network(t, spec, c.stored, weight, factors), config, dit.Options{Precision: c.precision})
+			plain := velocity(t, d, base, config, options)
+			want := velocity(t, d, network(t, spec, c.stored, weight, factors), config, options)
 			if slices.Equal(plain, want) {
 				t.Fatal("the adapter changes nothing")
 			}
 			twice := open(t, spec, lora.Source{Path: path, Weight: 1.5 * weight}, lora.Source{Path: path, Weight: -0.5 * weight}).Reader(base)
 			for _, o := range c.held {
-				if got := velocity(t, d, twice, config, dit.Options{Precision: c.precision, Visual: o}); !slices.Equal(got, want) {
+				options.Visual = o
+				if got := velocity(t, d, twice, config, options); !slices.Equal(got, want) {
 					t.Errorf("%d blocks, %s: not what the merged file gives", o.Slots, o.Tier)
 				}
 			}
 			none := open(t, spec, lora.Source{Path: path, Weight: 0}).Reader(base)
-			if got := velocity(t, d, none, config, dit.Options{Precision: c.precision, Visual: dit.SwapOptions{Slots: 2}}); !slices.Equal(got, plain) {
+			options.Visual = dit.SwapOptions{Slots: 2}
+			if got := velocity(t, d, none, config, options); !slices.Equal(got, plain) {
 				t.Error("an adapter of weight 0 changes something")
 			}
 		})
@@ -190,6 +195,18 @@ func TestEveryTensorIsMergedAlike(t *testing.T) {
 			}
 			if !bytes.Equal(got, want) {
 				t.Errorf("%v: %s differs from the tensor that was merged before", stored, e.Name)
+			}
+			if len(e.Shape) != 2 {
+				continue
+			}
+			row := int64(e.Shape[1]) * to.Size()
+			from, count := e.Shape[0]/3, e.Shape[0]/2
+			rows := got[:int64(count)*row]
+			if err := load.ReadRows(t.Context(), adapted, e.Name, e.Shape, from, count, to, rows); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(rows, want[int64(from)*row:][:len(rows)]) {
+				t.Errorf("%v: some rows of %s differ from those of the tensor that was merged before", stored, e.Name)
 			}
 		}
 	}

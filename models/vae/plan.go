@@ -174,12 +174,19 @@ func (v *VAE) do(ctx context.Context, j job, params load.Params) (engine.DType, 
 	if err := n.bind(v.dev, j.part.slabLabel()); err != nil {
 		return n.act, fmt.Errorf("vae: %w", err)
 	}
+	if n.back, err = v.dev.NewFetch(min(n.hostBytes, maxReadback), j.part.label()+": results"); err != nil {
+		return n.act, fmt.Errorf("vae: %w", err)
+	}
+	defer n.back.Free()
 	n.stream = v.dev.Compute()
 	if err := j.start(ctx, n, v.config); err != nil {
 		return n.act, err
 	}
 	return n.act, n.stream.Finish(ctx)
 }
+
+// maxReadback is the most pinned memory for results, bytes: what is more than that is brought to the host in pieces.
+const maxReadback = 64 << 20
 
 // bind takes the memory that was planned.
 func (n *net) bind(d *engine.Device, label string) error {
