@@ -213,7 +213,7 @@ func (d *Device) makeCaps() Caps {
 // device on some drivers.
 func (d *Device) memoryOptions() memory.Options {
 	p := d.Summary.Physical
-	o := memory.Options{DeviceBudget: d.opts.DeviceBudget, HostBudget: d.opts.HostBudget, MaxAllocation: d.caps.MaxAllocation, Align: max(d.caps.StorageAlign, 256)}
+	o := memory.Options{DeviceBudget: d.opts.DeviceBudget, HostBudget: d.opts.HostBudget, MaxAllocation: d.caps.MaxAllocation, ChunkSize: d.opts.Limits.Chunk, Align: max(d.caps.StorageAlign, 256)}
 	if o.DeviceBudget == 0 {
 		if size, free, _ := d.Summary.DeviceHeap(); size > 0 {
 			o.DeviceBudget = free - max(free/20, min(free/4, 256<<20))

@@ -31,6 +31,7 @@ type Options struct {
 // one. The zero value changes nothing.
 type TestLimits struct {
 	MaxAllocation   int64
+	Chunk           int64 // bytes of the chunks that small regions share
 	MaxStorageRange int64
 	MaxDispatchCost float64
 	NoBFloat16      bool // no bf16 matrices

@@ -201,7 +201,7 @@ func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, 
 			return err
 		}
 		log.Info("device", "name", d.Summary.Physical.Info.Name, "kernels", d.Caps().Tier)
-		return j.withPipeline(ctx, d, work)
+		return j.withPipeline(ctx, c, d, show, work)
 	})
 }
 
@@ -227,7 +227,7 @@ func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progres
 }
 
 // withPipeline makes a pipeline for the one request.
-func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*kandinsky5.Pipeline) error) error {
+func (j *job) withPipeline(ctx context.Context, c *console, d *engine.Device, show bool, work func(*kandinsky5.Pipeline) error) error {
 	p, err := kandinsky5.New(ctx, d, j.checkpoint, j.options)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -235,7 +235,7 @@ func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*kan
 		}
 		return badInput(err) // nothing but the checkpoint has been looked at
 	}
-	if err := j.refuseTooLarge(d); err != nil {
+	if err := j.plan(ctx, c, d, p, show); err != nil {
 		return errors.Join(err, p.Close())
 	}
 	err = work(p)
@@ -243,24 +243,6 @@ func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*kan
 		err = closeErr
 	}
 	return err
-}
-
-// refuseTooLarge plans the run and refuses it, before any work, when the device's memory cannot hold it. Plans count whole
-// chunks of the allocator, which are made smaller where memory is short, so less than a chunk too much is tried.
-func (j *job) refuseTooLarge(d *engine.Device) error {
-	const chunk = 64 << 20
-	limits := deviceLimits(d)
-	plan, err := kandinsky5.PlanRun(j.checkpoint.Config, j.checkpoint, j.options, j.request, limits)
-	if err != nil {
-		return err
-	}
-	if j.promptOnly {
-		plan = plan.Only(kandinsky5.StageExpand, limits)
-	}
-	if limits.Device == 0 || plan.Device <= limits.Device+chunk {
-		return nil
-	}
-	return planError(plan, limits)
 }
 
 // check turns the flags into a job.
@@ -301,13 +283,13 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Logger) (kandinsky5.Options, error) {
 	k := kandinsky5.Options{
 		StreamSlots: o.swap.stream, SwapPolicy: o.swap.policy(), HostTier: o.swap.tier(),
-		QwenLayersInMemory: o.hold.qwenLayers, Offload: o.hold.offload, HostMemory: int64(o.device.ram), Log: log,
+		QwenLayersInMemory: o.hold.qwenLayers, Offload: o.hold.offload, HostMemory: int64(o.device.ram), Auto: true, Log: log,
 	}
 	var err error
 	if k.Precision, err = o.model.precision(); err != nil {
 		return k, err
 	}
-	if k.BlocksInMemory, err = o.swap.blocks(f, config); err != nil {
+	if k.BlocksInMemory, err = o.swap.asked(f, config); err != nil {
 		return k, err
 	}
 	if k.QwenLayersInMemory < 0 {

@@ -140,6 +140,19 @@ func (s *swapFlags) blocks(f *flags, config *configs.Config) (int, error) {
 	return n, nil
 }
 
+// asked is blocks without the configuration's say: a plan chooses the number (0) unless a flag asks for one, or for all.
+func (s *swapFlags) asked(f *flags, config *configs.Config) (int, error) {
+	n, err := s.blocks(f, config)
+	switch {
+	case err != nil:
+	case f.changed("enable-block-swap") && !s.enable:
+		n = config.Model.DiT.NumVisualBlocks
+	case !f.changed("enable-block-swap") && !f.changed("blocks-in-memory"):
+		n = 0
+	}
+	return n, err
+}
+
 // checkParent returns an error when the folder that a path lies in is not there.
 func checkParent(flag, path string) error {
 	parent := filepath.Dir(path)

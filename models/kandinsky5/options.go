@@ -21,6 +21,9 @@ func LoadImage(path string) (*Image, error) { return media.LoadImage(path) }
 // Options say how a pipeline holds its networks. The zero value keeps everything on the device in mixed precision.
 type Options struct {
 	Precision load.Precision
+	// Auto lets a plan choose, from the memory there is, what is left at zero: see MemoryPlan.Choice. Without it zero means
+	// what it says at each option.
+	Auto bool
 	// BlocksInMemory is how many visual transformer blocks are on the device at once; the others wait in host memory
 	// and are swapped in. 0 keeps all.
 	BlocksInMemory int
@@ -91,6 +94,7 @@ type Result struct {
 	Clip     *Clip
 	Settings Settings // what was done, with the expanded prompt
 	Stats    Stats
+	Plan     *MemoryPlan // what was planned; with Options.Auto the run followed its choice
 	// Trace is what ran when: the stages, and the blocks and their copies while denoising. Empty unless the device measures
 	// time (engine.Options.Marks).
 	Trace swap.Trace

@@ -62,7 +62,7 @@ func (p *Pipeline) open() error {
 	if err := p.nets.open(p.ckpt); err != nil {
 		return err
 	}
-	if _, err := p.ditSwap().Plan(p.ckpt.ditConfig().NumVisualBlocks); err != nil {
+	if _, err := p.opts.ditSwap().Plan(p.ckpt.ditConfig().NumVisualBlocks); err != nil {
 		return requestError("%v", err)
 	}
 	var err error
@@ -141,6 +141,8 @@ func (p *Pipeline) freeTransformer() error {
 // run is one call of Generate.
 type run struct {
 	*Pipeline
+	opts     Options // the pipeline's, with what a plan chose
+	plan     *MemoryPlan
 	settings Settings
 	progress func(Progress)
 	told     func(text string) // Request.Expanding
@@ -158,8 +160,11 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding, arena: p.device.NewArena("clip")}
+	g := &run{Pipeline: p, opts: p.opts, settings: settings, progress: r.Progress, told: r.Expanding, arena: p.device.NewArena("clip")}
 	defer g.arena.Release()
+	if err := g.choose(r); err != nil {
+		return nil, err
+	}
 	clip, err := g.timedGenerate(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -172,7 +177,8 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 			return nil, err
 		}
 	}
-	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Trace: g.trace}, nil
+	g.learn()
+	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Plan: g.plan, Trace: g.trace}, nil
 }
 
 // timedGenerate compares the clocks first.
@@ -220,6 +226,9 @@ func (g *run) stage(ctx context.Context, stage Stage, work func() error) error {
 	}
 	g.report(stage, 0, 0)
 	mem := g.device.Mem
+	if err := g.device.Settle(); err != nil {
+		return err
+	}
 	mem.ResetPeak()
 	start := time.Now()
 	err := work()
@@ -242,8 +251,8 @@ func (g *run) report(stage Stage, done, total int) {
 }
 
 // ditSwap returns how the transformer's visual blocks are held, but for the host tier.
-func (p *Pipeline) ditSwap() dit.SwapOptions {
-	return dit.SwapOptions{Slots: p.opts.BlocksInMemory, Stream: p.opts.StreamSlots, Policy: p.opts.SwapPolicy}
+func (o Options) ditSwap() dit.SwapOptions {
+	return dit.SwapOptions{Slots: o.BlocksInMemory, Stream: o.StreamSlots, Policy: o.SwapPolicy}
 }
 
 func (g *run) loadTransformer(ctx context.Context) error {
@@ -261,7 +270,7 @@ func (g *run) loadTransformer(ctx context.Context) error {
 
 // ditOptions decides the host tier: pinned memory where it holds all waiting blocks, else the mapped file.
 func (g *run) ditOptions() (dit.Options, error) {
-	o := dit.Options{Precision: g.opts.Precision, Visual: g.ditSwap()}
+	o := dit.Options{Precision: g.opts.Precision, Visual: g.opts.ditSwap()}
 	tier := g.opts.HostTier
 	if tier == "" {
 		o.Visual.Tier = swap.Pinned
@@ -280,13 +289,18 @@ func (g *run) ditOptions() (dit.Options, error) {
 
 // hostRoom is how many bytes of pinned memory blocks may take: the driver's budget and what the machine has free, less
 // an eighth for everybody else.
-func (g *run) hostRoom() int64 {
-	room := int64(1) << 62
-	if budget, left := g.device.Mem.Budget(memory.Upload); budget > 0 {
+func (g *run) hostRoom() int64 { return hostRoom(g.device, g.opts) }
+
+// anyRoom is what hostRoom returns where nothing is known to limit it.
+const anyRoom = 1 << 62
+
+func hostRoom(d *engine.Device, o Options) int64 {
+	room := int64(anyRoom)
+	if budget, left := d.Mem.Budget(memory.Upload); budget > 0 {
 		room = left
 	}
-	if g.opts.HostMemory > 0 {
-		return min(room, g.opts.HostMemory)
+	if o.HostMemory > 0 {
+		return min(room, o.HostMemory)
 	}
 	if free, ok := hostmem.Available(); ok {
 		room = min(room, free-free/8)

@@ -1,0 +1,117 @@
+package kandinsky5
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/enginetest"
+)
+
+// smallChunks makes the allocator cut memory so finely that the plans of a small model are judged to a percent.
+var smallChunks = engine.TestLimits{Chunk: 64 << 10}
+
+// autoCase is a request under some budgets.
+type autoCase struct {
+	name    string
+	request Request
+	offload bool
+	between int // budgets between the smallest that works and plenty
+	blocks  int // different numbers of blocks that these lead to, at least
+	tiles   int // and sizes of tiles
+}
+
+// autoCases differ in which stage takes the most memory.
+func autoCases() []autoCase {
+	picture := guidedRequest()
+	picture.Steps, picture.Width, picture.Height = 1, 64, 64
+	clip := pictureRequest()
+	clip.Seconds = 1
+	for _, r := range []*Request{&picture, &clip} {
+		r.NegativePrompt = &r.Prompt // as long as the prompt: plans count the longest for both
+	}
+	return []autoCase{{"picture", picture, true, 4, 4, 2}, {"clip beside the transformer", clip, false, 0, 2, 1}}
+}
+
+// budgets are from the smallest that works to plenty.
+func budgets(t *testing.T, p *Pipeline, c autoCase) []int64 {
+	t.Helper()
+	limits := LimitsOf(p.device, p.opts)
+	limits.Device = 1
+	least, err := p.planWithin(c.request, limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits.Device = 0
+	most, err := p.planWithin(c.request, limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if least.Fits || least.Least < 1<<20 || most.Device < least.Least*5/4 {
+		t.Fatalf("the smallest budget is %d, all takes %d", least.Least, most.Device)
+	}
+	list := []int64{least.Least}
+	for k := range c.between {
+		list = append(list, least.Least+(most.Device-least.Least)*int64(k+1)/int64(c.between+1))
+	}
+	return append(list, most.Device)
+}
+
+// Every automatic plan is carried out: it stays below its budget, takes what was planned, and the picture follows from the
+// tiles alone.
+func TestAutomaticPlansUnderManyBudgets(t *testing.T) {
+	c := openSmall(t, smallModelOf(t, 8, 3))
+	d := enginetest.OpenWith(t, engine.Options{Limits: smallChunks})
+	for _, a := range autoCases() {
+		t.Run(a.name, func(t *testing.T) {
+			d.Mem.SetDeviceBudget(0)
+			p, err := New(t.Context(), d, c, Options{Auto: true, Offload: a.offload})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := p.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			blocks, pictures := map[int]bool{}, map[[2]int][]byte{}
+			for _, budget := range budgets(t, p, a) {
+				d.Mem.SetDeviceBudget(budget)
+				result, err := p.Generate(t.Context(), a.request)
+				if err != nil {
+					t.Fatalf("%d bytes: %v", budget, err)
+				}
+				checkPeaks(t, budget, result)
+				choice := result.Plan.Choice
+				blocks[choice.BlocksInMemory] = true
+				if first := pictures[choice.Tile]; first == nil {
+					pictures[choice.Tile] = result.Clip.Pix
+				} else if !bytes.Equal(first, result.Clip.Pix) {
+					t.Errorf("%d bytes: the picture differs from another budget's with the same tiles: %+v", budget, choice)
+				}
+			}
+			if len(blocks) < a.blocks || len(pictures) < a.tiles {
+				t.Errorf("the budgets lead to blocks in memory %v and to %d sizes of tiles", blocks, len(pictures))
+			}
+		})
+	}
+}
+
+// checkPeaks compares what was planned with what was taken, stage by stage.
+func checkPeaks(t *testing.T, budget int64, r *Result) {
+	t.Helper()
+	near := func(what string, planned, took int64) {
+		if ratio := float64(planned) / float64(took); ratio < 0.98 || ratio > 1.02 {
+			t.Errorf("%d bytes, %s: planned %d, took %d: %+v", budget, what, planned, took, r.Plan.Choice)
+		}
+	}
+	near("all", r.Plan.Device, r.Stats.PeakDevice)
+	if r.Plan.Device > budget || r.Stats.PeakDevice > budget {
+		t.Errorf("%d bytes: planned %d, took %d", budget, r.Plan.Device, r.Stats.PeakDevice)
+	}
+	for _, s := range r.Stats.Stages {
+		if planned := r.Plan.stage(s.Stage); planned != nil {
+			near(string(s.Stage), planned.Device, s.PeakDevice)
+		}
+	}
+}
