@@ -7,7 +7,9 @@ import (
 )
 
 // Plan plans a request for the pipeline's device, of which all is taken to be free that the budget allows.
-func (p *Pipeline) Plan(r Request) (*MemoryPlan, error) { return p.planWithin(r, LimitsOf(p.device, p.opts)) }
+func (p *Pipeline) Plan(r Request) (*MemoryPlan, error) {
+	return p.planWithin(r, LimitsOf(p.device, p.opts))
+}
 
 func (p *Pipeline) planWithin(r Request, limits PlanLimits) (*MemoryPlan, error) {
 	planner, err := newPlanner(p.ckpt.Config, p.opts, r, limits)

@@ -76,7 +76,7 @@ type MemoryPlan struct {
 	Pinned      int64         `json:"peak_pinned_bytes"`
 	BlockBytes  int64         `json:"block_bytes"`
 	BytesLoaded int64         `json:"bytes_per_step"` // that cross the bus in a step, for all branches together
-	StepWork    float64       `json:"flop_per_step"` // floating-point operations of a step, for all branches together
+	StepWork    float64       `json:"flop_per_step"`  // floating-point operations of a step, for all branches together
 	Host        HostPlan      `json:"host"`
 	Swap        swap.Plan     `json:"swap"`
 	Choice      Choice        `json:"choice"`
@@ -98,9 +98,10 @@ type planner struct {
 	smallest bool
 	seconds  int // of the video
 	tok      *tokenizer.Tokenizer
-	held     *load.Need // what is on the device when a stage begins
-	loaded   *load.Need // of the transformer, once it is there
-	rows     []int      // of the encoded prompts
+	held     *load.Need   // what is on the device when a stage begins
+	loaded   *load.Need   // of the transformer, once it is there
+	rows     []int        // of the encoded prompts
+	needs    []*load.Need // of the stages, with what is held
 	out      *MemoryPlan
 }
 
@@ -210,7 +211,7 @@ func (p *Pipeline) planNetworks() planNetworks {
 // plan makes the plan anew.
 func (p *planner) plan() error {
 	p.out = &MemoryPlan{Settings: p.out.Settings}
-	p.held, p.loaded, p.rows = p.need(), nil, nil
+	p.held, p.loaded, p.rows, p.needs = p.need(), nil, nil, nil
 	p.held.Add("always", "unused binding", 1, unusedBinding)
 	for _, stage := range []func() error{p.expand, p.text, p.image, p.denoise, p.decode} {
 		if err := stage(); err != nil {
@@ -272,8 +273,10 @@ func (m *MemoryPlan) Only(stage Stage, limits PlanLimits) *MemoryPlan {
 // add notes a stage that needs this beside what is held.
 func (p *planner) add(s Stage, need *load.Need, pinned ...PlanItem) {
 	need.Cut = p.cut()
+	need = need.After(p.held)
+	p.needs = append(p.needs, need)
 	stage := StagePlan{Stage: s}
-	for _, i := range need.After(p.held).Items() {
+	for _, i := range need.Items() {
 		stage.Device += i.Bytes
 		// Pieces of one thing, such as a layer's cache, are one item.
 		if n := len(stage.Items); n > 0 && stage.Items[n-1].Label == i.Label && stage.Items[n-1].When == i.When {

@@ -11,38 +11,27 @@ import (
 // The search for the smallest budget ends when it is known to a part in leastParts.
 const leastParts = 256
 
-// least returns the smallest device budget, in bytes, with which the request could run, and so be planned. It is looked
-// for by planning: everything that may be chosen is as small as can be. 0: no budget is enough, as pinned memory is short.
+// least returns the smallest device budget, in bytes, with which the request could run. Everything that may be chosen is
+// planned as small as can be; then budgets are tried for what the stages need. 0: none is enough, as pinned memory is short.
 func (p *planner) least() (int64, error) {
 	q := *p
-	q.smallest = true
-	fits := func(budget int64) (bool, error) {
-		q.limits.Device = budget
-		err := q.plan()
-		return q.out.Fits, err
+	q.smallest, q.limits.Device = true, 0
+	if err := q.plan(); err != nil || !q.out.Fits {
+		return 0, err
 	}
-	high := int64(1 << 20)
-	for {
-		ok, err := fits(high)
-		if err != nil {
-			return 0, err
+	fits := func(budget int64) bool {
+		for _, need := range q.needs {
+			need.Cut.Budget = budget
+			if need.Bytes() > budget {
+				return false
+			}
 		}
-		if ok {
-			break
-		}
-		if high >= 1<<50 {
-			return 0, nil
-		}
-		high = max(2*high, q.out.Device)
+		return true
 	}
-	for low := high / 2; high-low > max(high/leastParts, 16<<10); {
-		middle := (low + high) / 2
-		ok, err := fits(middle)
-		if err != nil {
-			return 0, err
-		}
-		if ok {
-			high = min(middle, max(q.out.Device, low+1))
+	low, high := int64(0), q.out.Device
+	for high-low > max(high/leastParts, 16<<10) {
+		if middle := (low + high) / 2; fits(middle) {
+			high = middle
 		} else {
 			low = middle
 		}
@@ -154,12 +143,20 @@ func (p *planner) shorter() (int, bool, error) {
 		err = q.plan()
 		return q.out.Fits, err
 	}
-	for seconds := min(p.seconds-1, 30); seconds > 0; seconds-- {
-		if ok, err := fits(seconds); err != nil || ok {
-			return seconds, ok, err
+	low, high := 0, p.seconds // low fits or is none, high does not
+	for high-low > 1 {
+		middle := (low + high) / 2
+		ok, err := fits(middle)
+		if err != nil {
+			return 0, false, err
+		}
+		if ok {
+			low = middle
+		} else {
+			high = middle
 		}
 	}
-	return 0, false, nil
+	return low, low > 0, nil
 }
 
 // Error says by how much a plan does not fit and what would help; nil when it fits.
@@ -168,17 +165,26 @@ func (m *MemoryPlan) Error(limits PlanLimits) error {
 		return nil
 	}
 	text := fmt.Sprintf("%s of device memory are needed, %s may be used", memory.Size(m.Device), limitText(limits.Device))
-	switch {
+	switch short := limits.Device > 0 && m.Device > limits.Device; {
+	case short:
 	case m.Short != "":
 		text = m.Short
-	case limits.Device == 0 || m.Device <= limits.Device:
+	default:
 		text = fmt.Sprintf("%s of pinned host memory are needed, %s may be used", memory.Size(m.Pinned), limitText(limits.Host))
 	}
 	if m.Advice != "" {
 		text += ": " + m.Advice
 	}
-	return fmt.Errorf("%w: the run does not fit: %s", memory.ErrBudget, text)
+	return fitError("the run does not fit: " + text)
 }
+
+// fitError is a broken budget that was seen before it was broken.
+type fitError string
+
+func (e fitError) Error() string { return string(e) }
+
+// Is makes errors.Is(err, memory.ErrBudget) true.
+func (e fitError) Is(target error) bool { return target == memory.ErrBudget }
 
 func limitText(n int64) string {
 	if n == 0 {

@@ -109,6 +109,9 @@ func (p *planner) expand() error {
 	if err != nil {
 		return err
 	}
+	if p.smallest {
+		o.LayersInMemory, o.KeepHead = max(1, o.LayersInMemory), false
+	}
 	need, layers, err := qwen.Need(p.nets.qwenConfig, p.nets.qwen, o, p.left(), p.half())
 	if err != nil {
 		return err

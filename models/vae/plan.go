@@ -88,10 +88,24 @@ func (m Model) EncodeNeed(s Size, t Tiling) (*load.Need, error) {
 // DecodeNeed returns the device memory at the peak of Decode with the decoder loaded, to the byte, without the latents,
 // which are the caller's. float is DecodeOptions.Float.
 func (m Model) DecodeNeed(s Size, t Tiling, float bool) (*load.Need, error) {
-	need := &load.Need{Cut: m.Limits.Cut}
 	if err := s.check(); err != nil {
 		return nil, err
 	}
+	s.Frames = t.planFrames(s.Frames)
+	return m.decodeNeed(s, t, float)
+}
+
+// planFrames returns how many of so many frames must be planned: tiles in time follow each other, each needs what the one
+// before it did, and only the end can differ.
+func (t Tiling) planFrames(frames int) int {
+	if least := t.Frames + 2*t.FrameStride; t.Frames > 0 && frames > least {
+		return least + (frames-least)%t.FrameStride
+	}
+	return frames
+}
+
+func (m Model) decodeNeed(s Size, t Tiling, float bool) (*load.Need, error) {
+	need := &load.Need{Cut: m.Limits.Cut}
 	z := s.latents()
 	in := engine.Tensor{DType: engine.F32, Shape: []int{z[0], z[1], z[2], m.Config.LatentChannels}}
 	return need, m.count(need, decodeJob(in, DecodeOptions{Tiling: t, Float: float}, nil))
