@@ -162,7 +162,7 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if !o.log.quiet {
 		fmt.Fprintln(c, sentence)
 	}
-	return o.output.report(c, result.Settings, result.Stats)
+	return o.output.report(c, result)
 }
 
 // printPrompt expands the prompt and prints nothing else.

@@ -117,4 +117,5 @@ type StageStats struct {
 	Stage      Stage         `json:"stage"`
 	Took       time.Duration `json:"ns"`
 	PeakDevice int64         `json:"peak_device_bytes"`
+	PeakPinned int64         `json:"peak_pinned_bytes"`
 }

@@ -232,14 +232,14 @@ func (g *run) stage(ctx context.Context, stage Stage, work func() error) error {
 	mem.ResetPeak()
 	start := time.Now()
 	err := work()
-	s := StageStats{Stage: stage, Took: time.Since(start), PeakDevice: mem.Peak(memory.Device)}
+	s := StageStats{Stage: stage, Took: time.Since(start), PeakDevice: mem.Peak(memory.Device), PeakPinned: mem.Peak(memory.Upload) + mem.Peak(memory.Readback)}
 	g.stats.Stages = append(g.stats.Stages, s)
 	if g.timed {
 		begin := g.clock.At(start)
 		g.trace.Host = append(g.trace.Host, engine.Span{Label: string(stage), Start: begin, End: begin + float64(s.Took)})
 	}
 	g.stats.PeakDevice = max(g.stats.PeakDevice, s.PeakDevice)
-	g.stats.PeakPinned = max(g.stats.PeakPinned, mem.Peak(memory.Upload)+mem.Peak(memory.Readback))
+	g.stats.PeakPinned = max(g.stats.PeakPinned, s.PeakPinned)
 	g.log.Debug("stage over", "stage", stage, "took", s.Took, "peak", memory.Size(s.PeakDevice), "error", err)
 	return err
 }

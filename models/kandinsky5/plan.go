@@ -17,13 +17,14 @@ import (
 
 // PlanLimits describe the machine that a run is planned for, in bytes. Zero limits are taken as no limit.
 type PlanLimits struct {
-	Device          int64 // device memory that may be used
-	Host            int64 // host memory that may be pinned
-	MaxAllocation   int64 // of one allocation
-	MaxStorageRange int64 // of one binding
-	Chunk, Align    int64 // of the allocator, see memory.Cut; zero ones are its defaults
-	Half            bool  // kernels multiply in fp16, which takes a little scratch memory
-	Matrices        bool  // cooperative matrices multiply the autoencoder's convolutions, for which some weights are folded
+	Device          int64 `json:"device_bytes"`                // device memory that may be used
+	Host            int64 `json:"pinned_bytes"`                // host memory that may be pinned
+	MaxAllocation   int64 `json:"max_allocation,omitempty"`    // of one allocation
+	MaxStorageRange int64 `json:"max_storage_range,omitempty"` // of one binding
+	Chunk           int64 `json:"chunk,omitempty"`             // of the allocator, see memory.Cut; 0 is its default
+	Align           int64 `json:"align,omitempty"`
+	Half            bool  `json:"half"`     // kernels multiply in fp16, which takes a little scratch memory
+	Matrices        bool  `json:"matrices"` // cooperative matrices multiply the autoencoder's convolutions, for which some weights are folded
 }
 
 // LimitsOf are those of an open device that holds nothing yet: its budgets, and of host memory no more than the machine
@@ -250,8 +251,8 @@ func (m *MemoryPlan) judge(limits PlanLimits) {
 	m.Fits = m.Short == "" && (limits.Device == 0 || m.Device <= limits.Device) && (limits.Host == 0 || m.Pinned <= limits.Host)
 }
 
-// stage returns the plan of a stage, nil where there is none.
-func (m *MemoryPlan) stage(name Stage) *StagePlan {
+// Stage returns the plan of a stage, nil where there is none.
+func (m *MemoryPlan) Stage(name Stage) *StagePlan {
 	for k := range m.Stages {
 		if m.Stages[k].Stage == name {
 			return &m.Stages[k]

@@ -110,7 +110,7 @@ func checkPeaks(t *testing.T, budget int64, r *Result) {
 		t.Errorf("%d bytes: planned %d, took %d", budget, r.Plan.Device, r.Stats.PeakDevice)
 	}
 	for _, s := range r.Stats.Stages {
-		if planned := r.Plan.stage(s.Stage); planned != nil {
+		if planned := r.Plan.Stage(s.Stage); planned != nil {
 			near(string(s.Stage), planned.Device, s.PeakDevice)
 		}
 	}
