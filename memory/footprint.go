@@ -25,7 +25,8 @@ func (a *Allocator) Left() Cut {
 	return c
 }
 
-func (c Cut) chunk() int64 {
+// ChunkBytes returns the size of chunks that small regions share.
+func (c Cut) ChunkBytes() int64 {
 	chunk := c.Chunk
 	if chunk == 0 {
 		chunk = defaultChunk
@@ -49,7 +50,7 @@ func (c Cut) align() int64 {
 func (c Cut) Footprint(sizes ...int64) int64 {
 	var total int64
 	var shared []*Space
-	chunk, align := c.chunk(), c.align()
+	chunk, align := c.ChunkBytes(), c.align()
 	for _, size := range sizes {
 		size = alignUp(size, 16)
 		if size >= chunk/4 {

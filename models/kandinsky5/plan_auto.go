@@ -85,7 +85,7 @@ func (p *planner) hold(blocks int) (d ditPlan, err error) {
 	r := p.ditRequest(blocks)
 	r.Options.Visual.Tier = d.tier
 	d.needs, err = dit.Plan(r)
-	if err == nil && p.opts.HostTier == "" && p.limits.Host > 0 && d.needs.PinnedLoad > p.limits.Host {
+	if err == nil && p.opts.HostTier == "" && p.limits.Host > 0 && d.needs.PinnedLoad+leastStaging > p.limits.Host {
 		d.tier, r.Options.Visual.Tier = swap.Mapped, swap.Mapped
 		d.needs, err = dit.Plan(r)
 	}

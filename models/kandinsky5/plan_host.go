@@ -17,6 +17,21 @@ type HostPlan struct {
 	DiskPerStep int64 `json:"read_bytes_per_step"`
 }
 
+// leastStaging is the pinned memory of one upload and one download at a time.
+const leastStaging = 32 << 20
+
+// staging is the pinned memory that uploads and downloads take beside other: a shared chunk each, less where memory is short.
+func (p *planner) staging(other []PlanItem) int64 {
+	chunks, room := 2*p.cut().ChunkBytes(), p.limits.Host
+	if room == 0 {
+		return chunks
+	}
+	for _, i := range other {
+		room -= i.Bytes
+	}
+	return min(chunks, max(room, leastStaging))
+}
+
 // host counts the host's part, when everything else is planned.
 func (p *planner) host() error {
 	s, h := p.out.Settings, &p.out.Host
