@@ -61,10 +61,12 @@ func (r *requestFlags) register(f *pflag.FlagSet) {
 type holdFlags struct {
 	offload    bool
 	qwenLayers int
+	headGroups int
 }
 
 func (h *holdFlags) register(f *pflag.FlagSet) {
 	f.IntVar(&h.qwenLayers, "qwen-layers-in-memory", 0, "`LAYERS` of the text encoder on the device at a time (default as many as fit)")
+	f.IntVar(&h.headGroups, "head-groups", 0, "compute attention for one of so many `GROUPS` of heads at a time: less memory for activations, the same picture (default 1, more where the budget asks for it)")
 	f.BoolVar(&h.offload, "offload", false, "take each network from the device as soon as its stage is over")
 }
 
@@ -283,7 +285,7 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Logger) (kandinsky5.Options, error) {
 	k := kandinsky5.Options{
 		StreamSlots: o.swap.stream, SwapPolicy: o.swap.policy(), HostTier: o.swap.tier(),
-		QwenLayersInMemory: o.hold.qwenLayers, Offload: o.hold.offload, HostMemory: int64(o.device.ram), Auto: true, Log: log,
+		QwenLayersInMemory: o.hold.qwenLayers, HeadGroups: o.hold.headGroups, Offload: o.hold.offload, HostMemory: int64(o.device.ram), Auto: true, Log: log,
 	}
 	var err error
 	if k.Precision, err = o.model.precision(); err != nil {
@@ -294,6 +296,9 @@ func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Lo
 	}
 	if k.QwenLayersInMemory < 0 {
 		return k, badInput(fmt.Errorf("--qwen-layers-in-memory %d: use 1 or more", k.QwenLayersInMemory))
+	}
+	if heads := kandinsky5.DiTConfig(config).Heads(); k.HeadGroups < 0 || k.HeadGroups > 0 && heads%k.HeadGroups != 0 {
+		return k, badInput(fmt.Errorf("--head-groups %d: use a divisor of the %d heads", k.HeadGroups, heads))
 	}
 	return k, nil
 }

@@ -26,6 +26,9 @@ func printChoice(w io.Writer, p *kandinsky5.MemoryPlan, limits kandinsky5.PlanLi
 func choiceText(p *kandinsky5.MemoryPlan) string {
 	c := p.Choice
 	parts := []string{blocksText(p)}
+	if c.HeadGroups > 1 {
+		parts = append(parts, fmt.Sprintf("attention in %d groups of heads", c.HeadGroups))
+	}
 	if c.TextLayers < c.TextLayersOf {
 		parts = append(parts, fmt.Sprintf("%d of %d layers of the text encoder", c.TextLayers, c.TextLayersOf))
 	} else {

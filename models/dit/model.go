@@ -27,6 +27,9 @@ type Nabla struct {
 // Options say how the weights are held.
 type Options struct {
 	Precision load.Precision
+	// HeadGroups cuts the heads of visual attention into so many groups (a divisor of their number), of which one is on the
+	// device at a time: less memory for activations, the same results. 0: 1.
+	HeadGroups int
 	// Visual says how visual blocks are swapped: Slots blocks in memory (0: all).
 	Visual SwapOptions
 }
@@ -49,6 +52,7 @@ type Model struct {
 	prec   load.Precision
 	act    engine.DType
 	half   bool
+	groups int // of heads
 	outer  load.Params
 	reader load.Reader  // of the text blocks, whenever a pass is made
 	text   *load.Blocks // nil: there are none
@@ -71,12 +75,25 @@ func New(ctx context.Context, d *engine.Device, r load.Reader, config Config, op
 	if config.PatchSize != [3]int{1, 2, 2} {
 		return nil, fmt.Errorf("patch size %v is not supported, only [1 2 2] is", config.PatchSize)
 	}
-	m := &Model{Config: config, device: d, prec: opts.Precision, act: opts.Precision.Activation(),
+	groups, err := config.groups(opts)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{Config: config, device: d, groups: groups, prec: opts.Precision, act: opts.Precision.Activation(),
 		half: opts.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16}
 	if err := m.load(ctx, r, opts); err != nil {
 		return nil, oneline.Join(err, m.Close())
 	}
 	return m, nil
+}
+
+// groups checks Options.HeadGroups.
+func (c Config) groups(o Options) (int, error) {
+	n := max(o.HeadGroups, 1)
+	if o.HeadGroups < 0 || c.Heads()%n != 0 {
+		return 0, fmt.Errorf("%d groups of heads: use a divisor of the %d heads", o.HeadGroups, c.Heads())
+	}
+	return n, nil
 }
 
 func (m *Model) load(ctx context.Context, r load.Reader, opts Options) error {
@@ -175,6 +192,9 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 func (m *Model) Counters() (swap.Counters, swap.Plan) {
 	return m.visual.swap.Counters(), m.visual.swap.Plan()
 }
+
+// HeadGroups returns Options.HeadGroups, at least 1.
+func (m *Model) HeadGroups() int { return m.groups }
 
 // BlockBytes returns the size of a visual block.
 func (m *Model) BlockBytes() int64 { return m.visual.blocks.BlockBytes() }

@@ -61,6 +61,10 @@ func Plan(r Request) (*Needs, error) {
 	if err != nil {
 		return nil, err
 	}
+	groups, err := r.Config.groups(r.Options)
+	if err != nil {
+		return nil, err
+	}
 	n := &Needs{BlockBytes: l.visual.BlockBytes()}
 	n.weights.Cut, n.text.Cut, n.visual.Cut = r.Cut, r.Cut, r.Cut
 	n.Add("always", "transformer outside the blocks", 1, l.outer.Bytes)
@@ -82,7 +86,7 @@ func Plan(r Request) (*Needs, error) {
 	state := c.stateBuffer(r.TextRows)
 	n.text.Add("text blocks", state.Label, r.Branches*c.together(times, r.Branches, r.TextRows), state.Bytes())
 
-	n.visual.AddBuffers("denoise", c.buffers(act, r.Half, r.Size, r.TextRows)...)
+	n.visual.AddBuffers("denoise", c.buffers(act, r.Half, r.Size, r.TextRows, groups)...)
 	for range r.Branches {
 		n.visual.AddBuffers("denoise", c.visualBuffers(r.Size, r.MaxAllocation)...)
 		if r.Residuals {

@@ -32,6 +32,9 @@ type Options struct {
 	StreamSlots int
 	SwapPolicy  swap.Policy
 	HostTier    swap.HostTier
+	// HeadGroups cuts the heads of the visual attention into so many groups, a divisor of their number, of which one is on the
+	// device at a time: less memory for the same results, in a little more time. 0: 1.
+	HeadGroups int
 	// QwenLayersInMemory is how many layers of the text encoder are on the device at once; 0 keeps as many as fit.
 	QwenLayersInMemory int
 	// ExpandTokens is how many tokens an expanded prompt has at most; 0: 256, as upstream has it.

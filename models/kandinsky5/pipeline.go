@@ -270,7 +270,7 @@ func (g *run) loadTransformer(ctx context.Context) error {
 
 // ditOptions decides the host tier: pinned memory where it holds all waiting blocks, else the mapped file.
 func (g *run) ditOptions() (dit.Options, error) {
-	o := dit.Options{Precision: g.opts.Precision, Visual: g.opts.ditSwap()}
+	o := dit.Options{Precision: g.opts.Precision, HeadGroups: g.opts.HeadGroups, Visual: g.opts.ditSwap()}
 	tier := g.opts.HostTier
 	if tier == "" {
 		o.Visual.Tier = swap.Pinned

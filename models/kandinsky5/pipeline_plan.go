@@ -38,7 +38,7 @@ func (g *run) choose(r Request) error {
 	if g.dit == nil {
 		return nil
 	}
-	if _, held := g.dit.Counters(); held.Slots != plan.Choice.BlocksInMemory || g.tier != plan.HostTier {
+	if _, held := g.dit.Counters(); held.Slots != plan.Choice.BlocksInMemory || g.tier != plan.HostTier || g.dit.HeadGroups() != plan.Choice.HeadGroups {
 		return g.freeTransformer()
 	}
 	return nil

@@ -11,6 +11,7 @@ type Choice struct {
 	BlocksInMemory  int           `json:"blocks_in_memory"`
 	StreamSlots     int           `json:"stream_slots"` // of these; 0: nothing is streamed
 	HostTier        swap.HostTier `json:"host_tier"`
+	HeadGroups      int           `json:"head_groups"` // of the visual attention, of which one is on the device at a time
 	TextLayers      int           `json:"text_layers"` // of the text encoder on the device while prompts are encoded
 	ExpandLayers    int           `json:"expand_layers,omitempty"`
 	TextLayersOf    int           `json:"text_layers_of"`
@@ -21,7 +22,7 @@ type Choice struct {
 
 // Apply returns the options with what the plan chose of them filled in.
 func (c Choice) Apply(o Options) Options {
-	o.BlocksInMemory, o.StreamSlots, o.HostTier, o.Auto = c.BlocksInMemory, c.StreamSlots, c.HostTier, false
+	o.BlocksInMemory, o.StreamSlots, o.HostTier, o.HeadGroups, o.Auto = c.BlocksInMemory, c.StreamSlots, c.HostTier, c.HeadGroups, false
 	return o
 }
 
@@ -31,39 +32,69 @@ const leastBlocks = 2
 
 // ditPlan is a way to hold the transformer.
 type ditPlan struct {
-	needs *dit.Needs
-	tier  swap.HostTier
-	fits  bool
+	needs  *dit.Needs
+	tier   swap.HostTier
+	groups int
+	fits   bool
 }
 
-// transformer decides how the transformer is held. More blocks on the device are never slower: each saves a copy, so as
-// many are taken as fit.
-func (p *planner) transformer() (ditPlan, error) {
-	total := p.config.Model.DiT.NumVisualBlocks
-	if !p.opts.Auto || p.opts.BlocksInMemory > 0 {
-		return p.hold(p.opts.BlocksInMemory)
+// mostGroups bounds the groups that a choice cuts heads into. More would save little: what they do not cut is the most by then.
+const mostGroups = 16
+
+// groups lists the numbers of groups of heads that may be chosen, the fewest first.
+func (p *planner) groups() []int {
+	if !p.opts.Auto || p.opts.HeadGroups > 0 {
+		return []int{max(1, p.opts.HeadGroups)}
 	}
-	p.out.Choice.Auto = true
+	var list []int
+	heads := DiTConfig(p.config).Heads()
+	for n := 1; n <= min(heads, mostGroups); n++ {
+		if heads%n == 0 {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// transformer decides how the transformer is held. More blocks on the device are never slower, as each saves a copy: so many
+// are taken as fit. Activations are cut only where not even two blocks fit beside whole ones, and one block is the last
+// resort, because with it no block can be copied while another is used.
+func (p *planner) transformer() (best ditPlan, err error) {
+	asked, groups := p.opts.BlocksInMemory, p.groups()
+	choose := p.opts.Auto && asked == 0
+	p.out.Choice.Auto = choose
 	if p.smallest {
-		return p.hold(1)
+		if choose {
+			asked = 1
+		}
+		return p.hold(asked, groups[len(groups)-1])
 	}
-	best, err := p.mostBlocks(total)
-	return best, err
+	tries := []int{asked}
+	if choose {
+		tries = []int{min(leastBlocks, p.config.Model.DiT.NumVisualBlocks), 1}
+	}
+	for _, blocks := range tries {
+		for _, n := range groups {
+			best, err = p.hold(blocks, n)
+			switch {
+			case err != nil:
+				return best, err
+			case best.fits && choose:
+				return p.mostBlocks(best)
+			case best.fits:
+				return best, nil
+			}
+		}
+	}
+	return best, nil // the smallest there is
 }
 
-// mostBlocks finds the largest number of blocks that fit; if not one does, it returns the plan for one.
-func (p *planner) mostBlocks(total int) (ditPlan, error) {
-	best, err := p.hold(total)
-	if err != nil || best.fits {
-		return best, err
-	}
-	if best, err = p.hold(1); err != nil || !best.fits {
-		return best, err
-	}
-	// low fits and high does not.
-	for low, high := 1, total; high-low > 1; {
+// mostBlocks finds the largest number of blocks that fits, from one that does.
+func (p *planner) mostBlocks(best ditPlan) (ditPlan, error) {
+	low, high := best.needs.Plan.Slots, p.config.Model.DiT.NumVisualBlocks+1 // low fits, high does not
+	for high-low > 1 {
 		middle := (low + high) / 2
-		d, err := p.hold(middle)
+		d, err := p.hold(middle, best.groups)
 		if err != nil {
 			return d, err
 		}
@@ -77,13 +108,13 @@ func (p *planner) mostBlocks(total int) (ditPlan, error) {
 }
 
 // hold plans for so many blocks on the device, 0 for all, where the others wait in pinned memory if that holds them.
-func (p *planner) hold(blocks int) (d ditPlan, err error) {
-	d.tier = p.opts.HostTier
+func (p *planner) hold(blocks, groups int) (d ditPlan, err error) {
+	d.groups, d.tier = groups, p.opts.HostTier
 	if d.tier == "" {
 		d.tier = swap.Pinned
 	}
 	r := p.ditRequest(blocks)
-	r.Options.Visual.Tier = d.tier
+	r.Options.Visual.Tier, r.Options.HeadGroups = d.tier, groups
 	d.needs, err = dit.Plan(r)
 	if err == nil && p.opts.HostTier == "" && p.limits.Host > 0 && d.needs.PinnedLoad+leastStaging > p.limits.Host {
 		d.tier, r.Options.Visual.Tier = swap.Mapped, swap.Mapped

@@ -15,7 +15,7 @@ var smallChunks = engine.TestLimits{Chunk: 64 << 10}
 type autoCase struct {
 	name    string
 	request Request
-	offload bool
+	options Options
 	between int // budgets between the smallest that works and plenty
 	blocks  int // different numbers of blocks that these lead to, at least
 	tiles   int // and sizes of tiles
@@ -30,7 +30,7 @@ func autoCases() []autoCase {
 	for _, r := range []*Request{&picture, &clip} {
 		r.NegativePrompt = &r.Prompt // as long as the prompt: plans count the longest for both
 	}
-	return []autoCase{{"picture", picture, true, 4, 4, 2}, {"clip beside the transformer", clip, false, 0, 2, 1}}
+	return []autoCase{{"picture", picture, Options{Auto: true, Offload: true}, 4, 4, 2}, {"clip beside the transformer", clip, Options{Auto: true, HeadGroups: 2}, 0, 2, 1}}
 }
 
 // budgets are from the smallest that works to plenty.
@@ -65,7 +65,7 @@ func TestAutomaticPlansUnderManyBudgets(t *testing.T) {
 	for _, a := range autoCases() {
 		t.Run(a.name, func(t *testing.T) {
 			d.Mem.SetDeviceBudget(0)
-			p, err := New(t.Context(), d, c, Options{Auto: true, Offload: a.offload})
+			p, err := New(t.Context(), d, c, a.options)
 			if err != nil {
 				t.Fatal(err)
 			}

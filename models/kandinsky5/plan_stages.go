@@ -178,7 +178,7 @@ func (p *planner) denoise() error {
 	}
 	needs, c := d.needs, &p.out.Choice
 	p.out.Swap, p.out.HostTier, p.out.BlockBytes, p.out.BytesLoaded = needs.Plan, d.tier, needs.BlockBytes, needs.LoadedBytes
-	c.BlocksInMemory, c.StreamSlots, c.HostTier = needs.Plan.Slots, needs.Plan.Stream, d.tier
+	c.BlocksInMemory, c.StreamSlots, c.HostTier, c.HeadGroups = needs.Plan.Slots, needs.Plan.Stream, d.tier, d.groups
 	p.out.StepWork = stepWork(p.config, p.out.Settings, slices.Max(p.rows))
 	label := "waiting blocks"
 	if d.tier == swap.Mapped {
