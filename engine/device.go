@@ -27,6 +27,7 @@ type Device struct {
 	vk        *vk.Device
 	pipelines *pipelines
 	tuning    *Tuning
+	watch     watch
 	compute   *Stream
 	transfer  *Stream
 	copyQueue *queue // of transfer and of further copy streams
@@ -116,6 +117,7 @@ func (d *Device) open() error {
 	if d.Mem, err = memory.New(d.vk, p.Types, d.memoryOptions()); err != nil {
 		return err
 	}
+	d.startWatch()
 	if d.pipelines, err = newPipelines(d); err != nil {
 		return err
 	}

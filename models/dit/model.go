@@ -58,6 +58,8 @@ type Model struct {
 	text   *load.Blocks // nil: there are none
 	visual *stack
 	copies []engine.Span // of the visual blocks, once closed
+	held   SwapOptions   // how the visual blocks are held
+	past   swap.Counters // of swappers before a Resize
 }
 
 // stack is a list of blocks behind a swapper.
@@ -104,7 +106,7 @@ func (m *Model) load(ctx context.Context, r load.Reader, opts Options) error {
 	if m.outer, err = load.Resident(ctx, m.device, r, l.outer, "transformer outside the blocks"); err != nil {
 		return err
 	}
-	m.reader, m.text = r, l.text
+	m.reader, m.text, m.held = r, l.text, opts.Visual
 	m.visual, err = m.newStack(ctx, l.visual, opts.Visual, "visual blocks")
 	return err
 }
@@ -190,7 +192,27 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 
 // Counters returns what swapping of the visual blocks did, and the plan it followed.
 func (m *Model) Counters() (swap.Counters, swap.Plan) {
-	return m.visual.swap.Counters(), m.visual.swap.Plan()
+	return m.past.Plus(m.visual.swap.Counters()), m.visual.swap.Plan()
+}
+
+// Resize holds the visual blocks anew, with so many of them on the device and the others waiting in a tier. What is computed
+// stays the same. All work on the model must be over. After an error the model holds no visual blocks and can only be closed.
+func (m *Model) Resize(ctx context.Context, slots int, tier swap.HostTier) error {
+	blocks, held := m.visual.blocks, m.held
+	held.Slots, held.Stream, held.Tier = slots, min(held.Stream, slots), tier
+	counters := m.visual.swap.Counters()
+	err := m.visual.swap.Close()
+	m.copies, m.past = append(m.copies, m.visual.swap.TakeSpans()...), m.past.Plus(counters)
+	m.visual = nil
+	if err != nil {
+		return err
+	}
+	if err := m.device.Settle(); err != nil {
+		return err
+	}
+	m.held = held
+	m.visual, err = m.newStack(ctx, blocks, held, "visual blocks")
+	return err
 }
 
 // HeadGroups returns Options.HeadGroups, at least 1.

@@ -130,6 +130,7 @@ func (p *Pipeline) ExpandPrompt(ctx context.Context, r Request) (string, error) 
 		return "", err
 	}
 	g := &run{Pipeline: p, opts: p.opts, settings: settings, progress: r.Progress, told: r.Expanding}
+	defer g.release()
 	if err := g.stage(ctx, StageExpand, func() error { return g.expandPrompt(ctx) }); err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()

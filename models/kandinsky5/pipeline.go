@@ -141,13 +141,18 @@ func (p *Pipeline) freeTransformer() error {
 // run is one call of Generate.
 type run struct {
 	*Pipeline
-	opts     Options // the pipeline's, with what a plan chose
+	asked    Options // the pipeline's
+	opts     Options // the same with what a plan chose
+	auto     bool    // a plan chose
+	attempts int     // of making do with less
 	plan     *MemoryPlan
+	request  Request
+	arenas   []*engine.Arena // of all stages so far
 	settings Settings
 	progress func(Progress)
 	told     func(text string) // Request.Expanding
 	stats    Stats
-	arena    *engine.Arena // what lives through stages: prompts, first frame, latents
+	arena    *engine.Arena // what the stage leaves to those after it: prompts, first frame, latents
 	timed    bool          // the device measures time
 	clock    engine.Clock
 	trace    swap.Trace
@@ -160,8 +165,8 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &run{Pipeline: p, opts: p.opts, settings: settings, progress: r.Progress, told: r.Expanding, arena: p.device.NewArena("clip")}
-	defer g.arena.Release()
+	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, progress: r.Progress, told: r.Expanding}
+	defer g.release()
 	if err := g.choose(r); err != nil {
 		return nil, err
 	}
@@ -181,6 +186,14 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Plan: g.plan, Trace: g.trace}, nil
 }
 
+// release gives back what stages left.
+func (g *run) release() {
+	g.device.LimitDeviceMemory(0)
+	for _, a := range g.arenas {
+		a.Release()
+	}
+}
+
 // timedGenerate compares the clocks first.
 func (g *run) timedGenerate(ctx context.Context) (*Clip, error) {
 	clock, err := g.device.Clock(ctx)
@@ -193,27 +206,37 @@ func (g *run) timedGenerate(ctx context.Context) (*Clip, error) {
 }
 
 func (g *run) generate(ctx context.Context) (*Clip, error) {
+	never := func() bool { return false }
 	var prompts []dit.Prompt
 	var first, latents engine.Tensor
 	var clip *Clip
 	stages := []struct {
 		stage Stage
-		skip  bool
+		skip  func() bool
 		work  func() error
 	}{
-		{StageExpand, !g.settings.ExpandPrompt, func() error { return g.expandPrompt(ctx) }},
-		{StageText, false, func() (err error) { prompts, err = g.encodeText(ctx); return }},
-		{StageImage, g.settings.image == nil, func() (err error) { first, err = g.encodeImage(ctx); return }},
-		{StageLoad, g.dit != nil, func() error { return g.loadTransformer(ctx) }},
-		{StageDenoise, false, func() (err error) { latents, err = g.denoise(ctx, prompts, first); return }},
-		{StageDecode, false, func() (err error) { clip, err = g.decode(ctx, latents); return }},
+		{StageExpand, func() bool { return !g.settings.ExpandPrompt }, func() error { return g.expandPrompt(ctx) }},
+		{StageText, never, func() (err error) { prompts, err = g.encodeText(ctx); return }},
+		{StageImage, func() bool { return g.settings.image == nil }, func() (err error) { first, err = g.encodeImage(ctx); return }},
+		{StageLoad, func() bool { return g.dit != nil }, func() error { return g.loadTransformer(ctx) }},
+		{StageDenoise, never, func() (err error) { latents, err = g.denoise(ctx, prompts, first); return }},
+		{StageDecode, never, func() (err error) { clip, err = g.decode(ctx, latents); return }},
 	}
-	for _, s := range stages {
-		if s.skip {
+	for k := 0; k < len(stages); k++ {
+		s := stages[k]
+		if s.skip() {
 			continue
 		}
-		if err := g.stage(ctx, s.stage, s.work); err != nil {
+		err := g.stage(ctx, s.stage, s.work)
+		if err == nil {
+			continue
+		}
+		again, err := g.makeDo(s.stage, err)
+		if !again {
 			return nil, fmt.Errorf("%s: %w", s.stage, advise(s.stage, err, g.opts))
+		}
+		if k--; s.stage == StageDenoise {
+			k-- // the transformer is loaded anew
 		}
 	}
 	return clip, nil
@@ -229,9 +252,15 @@ func (g *run) stage(ctx context.Context, stage Stage, work func() error) error {
 	if err := g.device.Settle(); err != nil {
 		return err
 	}
+	g.device.WatchMemory()
 	mem.ResetPeak()
+	g.arena = g.device.NewArena("clip")
+	g.arenas = append(g.arenas, g.arena)
 	start := time.Now()
 	err := work()
+	if err != nil {
+		g.arena.Release()
+	}
 	s := StageStats{Stage: stage, Took: time.Since(start), PeakDevice: mem.Peak(memory.Device), PeakPinned: mem.Peak(memory.Upload) + mem.Peak(memory.Readback)}
 	g.stats.Stages = append(g.stats.Stages, s)
 	if g.timed {

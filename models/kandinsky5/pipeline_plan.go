@@ -12,17 +12,26 @@ func (p *Pipeline) Plan(r Request) (*MemoryPlan, error) {
 }
 
 func (p *Pipeline) planWithin(r Request, limits PlanLimits) (*MemoryPlan, error) {
-	planner, err := newPlanner(p.ckpt.Config, p.opts, r, limits)
+	planner, err := p.planner(p.opts, r, limits)
+	if err != nil {
+		return nil, err
+	}
+	return planner.run()
+}
+
+func (p *Pipeline) planner(o Options, r Request, limits PlanLimits) (*planner, error) {
+	planner, err := newPlanner(p.ckpt.Config, o, r, limits)
 	if err != nil {
 		return nil, err
 	}
 	planner.nets, planner.tok = p.planNetworks(), p.qwenTok
-	return planner.run()
+	return planner, nil
 }
 
 // choose makes the plan and, with Options.Auto, puts its choice into force. A transformer that was kept in another way
 // is taken from the device.
 func (g *run) choose(r Request) error {
+	g.device.WatchMemory()
 	plan, err := g.Plan(r)
 	if !g.opts.Auto {
 		g.plan = plan
@@ -34,7 +43,7 @@ func (g *run) choose(r Request) error {
 	if g.plan = plan; !plan.Fits {
 		return plan.Error(LimitsOf(g.device, g.opts))
 	}
-	g.opts = plan.Choice.Apply(g.opts)
+	g.auto, g.opts = true, plan.Choice.Apply(g.opts)
 	if g.dit == nil {
 		return nil
 	}

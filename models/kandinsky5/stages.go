@@ -196,6 +196,9 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 		g.stats.Skipped += step.Skipped
 		steps.add(step.Took, g.device.Compute().TakeSpans())
 		g.report(StageDenoise, step.Index+1, step.Count)
+		if step.Index+1 < step.Count {
+			return g.squeeze(ctx)
+		}
 		return nil
 	}
 	g.report(StageDenoise, 0, s.Steps)
