@@ -18,8 +18,10 @@ const maxAttempts = 4
 func (g *run) makeDo(stage Stage, err error) (again bool, _ error) {
 	var budget *memory.BudgetError
 	switch {
-	case !g.auto || g.plan == nil:
+	case !g.auto:
 		return false, err
+	case errors.As(err, &budget) && budget.Kind != memory.Device, errors.Is(err, vk.ErrOutOfHostMemory):
+		return g.makeDoUnpinned(stage, err)
 	case errors.As(err, &budget) && budget.Kind == memory.Device, errors.Is(err, vk.ErrOutOfDeviceMemory):
 	default:
 		return false, err
@@ -44,6 +46,16 @@ func (g *run) makeDo(stage Stage, err error) (again bool, _ error) {
 		"blocks", plan.Choice.BlocksInMemory, "error", err)
 	g.device.LimitDeviceMemory(plan.Device)
 	g.plan, g.opts = plan, plan.Choice.Apply(g.asked)
+	return true, nil
+}
+
+// makeDoUnpinned leaves waiting blocks in the checkpoint file, when pinned memory turned out to be shorter than planned.
+func (g *run) makeDoUnpinned(stage Stage, err error) (again bool, _ error) {
+	if stage != StageLoad || g.opts.HostTier != swap.Pinned || g.asked.HostTier != "" {
+		return false, err
+	}
+	g.log.Warn("pinned memory is shorter than planned: blocks stay in the checkpoint file", "error", err)
+	g.opts.HostTier = swap.Mapped
 	return true, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/vk"
 	"github.com/vkandinsky/vkandinsky/memory"
+	"github.com/vkandinsky/vkandinsky/swap"
 )
 
 // Another program takes memory between two steps, and later: the run goes on with less, and makes the same picture.
@@ -75,6 +76,37 @@ func refusedAllocations(t *testing.T, d *engine.Device, c *Checkpoint, faults *e
 		t.Errorf("no memory at all: %v", err)
 	}
 	checkEmpty(t, d)
+}
+
+// Pinned memory that is gone when blocks are to wait in it is made do without.
+func unpinned(t *testing.T, d *engine.Device, c *Checkpoint) {
+	o := Options{Auto: true, BlocksInMemory: 2}
+	want := generate(t, d, c, o, pictureRequest())
+	if want.Plan.HostTier != swap.Pinned {
+		t.Fatalf("blocks wait in %s with pinned memory to spare", want.Plan.HostTier)
+	}
+	var taken memory.Region
+	request := pictureRequest()
+	request.Progress = func(p Progress) {
+		if p.Stage == StageDecode {
+			d.FreeRegion(taken)
+			taken = memory.Region{}
+		}
+		if p.Stage != StageLoad || !taken.IsZero() {
+			return
+		}
+		// Four blocks are left of the six that wait, enough to bring them from the file.
+		_, left := d.Mem.Budget(memory.Upload)
+		var err error
+		if taken, err = d.AllocRegion(memory.Upload, left-4*want.Plan.BlockBytes, "somebody else"); err != nil {
+			t.Error(err)
+		}
+	}
+	defer func() { d.FreeRegion(taken) }()
+	got := generate(t, d, c, o, request)
+	if !bytes.Equal(got.Clip.Pix, want.Clip.Pix) || got.Stats.Swap.Loads == 0 {
+		t.Errorf("the picture differs, or nothing was swapped: %+v", got.Stats.Swap)
+	}
 }
 
 // What is less than any plan takes is refused before any work.

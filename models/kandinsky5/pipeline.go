@@ -233,7 +233,7 @@ func (g *run) generate(ctx context.Context) (*Clip, error) {
 		}
 		again, err := g.makeDo(s.stage, err)
 		if !again {
-			return nil, fmt.Errorf("%s: %w", s.stage, advise(s.stage, err, g.opts))
+			return nil, fmt.Errorf("%s: %w", s.stage, advise(s.stage, err, g.advised()))
 		}
 		if k--; s.stage == StageDenoise {
 			k-- // the transformer is loaded anew

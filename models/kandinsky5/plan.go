@@ -265,6 +265,9 @@ func (m *MemoryPlan) Stage(name Stage) *StagePlan {
 func (m *MemoryPlan) Only(stage Stage, limits PlanLimits) *MemoryPlan {
 	out := *m
 	out.Stages = slices.DeleteFunc(slices.Clone(m.Stages), func(s StagePlan) bool { return s.Stage != stage })
+	if stage != StageDecode {
+		out.Short = ""
+	}
 	if out.judge(limits); out.Fits {
 		out.Advice = ""
 	}

@@ -12,17 +12,21 @@ import (
 // plenty is a budget that holds all of the small model.
 const plenty = 8 << 20
 
+// plentyPinned is the same of pinned memory.
+const plentyPinned = 48 << 20
+
 // TestAutomaticPlans has one device for all its parts, which cuts memory so finely that the plans of a small model are judged to
 // a percent.
 func TestAutomaticPlans(t *testing.T) {
 	c := openSmall(t, smallModelOf(t, 8, 3))
 	var taken atomic.Int64
 	faults := &engine.Faults{}
-	d := enginetest.OpenWith(t, engine.Options{DeviceBudget: plenty, Faults: faults, Limits: engine.TestLimits{Chunk: 64 << 10, Taken: taken.Load}})
+	d := enginetest.OpenWith(t, engine.Options{DeviceBudget: plenty, HostBudget: plentyPinned, Faults: faults, Limits: engine.TestLimits{Chunk: 64 << 10, Taken: taken.Load}})
 	for _, a := range autoCases() {
 		t.Run(a.name, func(t *testing.T) { underManyBudgets(t, d, c, a, &taken) })
 	}
 	t.Run("other programs take memory", func(t *testing.T) { givesWay(t, d, c, &taken) })
+	t.Run("pinned memory runs short", func(t *testing.T) { unpinned(t, d, c) })
 	t.Run("refused allocations", func(t *testing.T) { refusedAllocations(t, d, c, faults) })
 	t.Run("too little for any plan", func(t *testing.T) { tooLittle(t, d, c, &taken) })
 }
