@@ -67,7 +67,7 @@ type holdFlags struct {
 func (h *holdFlags) register(f *pflag.FlagSet) {
 	f.IntVar(&h.qwenLayers, "qwen-layers-in-memory", 0, "`LAYERS` of the text encoder on the device at a time (default as many as fit)")
 	f.IntVar(&h.headGroups, "head-groups", 0, "compute attention for one of so many `GROUPS` of heads at a time: less memory for activations, the same picture (default 1, more where the budget asks for it)")
-	f.BoolVar(&h.offload, "offload", false, "take each network from the device as soon as its stage is over, which is done in any case; =false keeps the transformer if it is not in the way")
+	f.BoolVar(&h.offload, "offload", false, "take each network from the device as soon as its stage is over (by default the transformer stays while frames are decoded, if there is room)")
 }
 
 // outputFlags say what is written.
@@ -286,9 +286,6 @@ func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Lo
 	k := kandinsky5.Options{
 		StreamSlots: o.swap.stream, SwapPolicy: o.swap.policy(), HostTier: o.swap.tier(),
 		QwenLayersInMemory: o.hold.qwenLayers, HeadGroups: o.hold.headGroups, Offload: o.hold.offload, HostMemory: int64(o.device.ram), Auto: true, Log: log,
-	}
-	if !f.changed("offload") {
-		k.Offload = true // a single video is made: nothing would use the transformer again
 	}
 	var err error
 	if k.Precision, err = o.model.precision(); err != nil {

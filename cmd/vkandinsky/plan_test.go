@@ -150,3 +150,20 @@ func TestGenerateRefusesWhatCannotFitBeforeAnyWork(t *testing.T) {
 	}
 	wantEmpty(t, dir)
 }
+
+func TestGenerateSaysWhatItChoseAndWhatItTook(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"--config", filepath.Join(tinyModel, "t2v.yaml"), "--checkpoint-dir", tinyModel, "--prompt", "fox", "--expand-prompt", "0", "--video_duration", "0",
+		"--width", "32", "--height", "32", "--sample-steps", "1", "--guidance-weight", "1", "--stats", "--cache-dir", dir, "-o", filepath.Join(dir, "x.png")}
+	first := startOK(t, args...)
+	for _, want := range []string{"plan: all 6 visual blocks on the device", "memory: ", "known after the first run", "device memory, planned", "peak "} {
+		if !strings.Contains(first.stderr, want) {
+			t.Errorf("the first run does not say %q:\n%s", want, first.stderr)
+		}
+	}
+	// One refused allocation is made do without; rates are known by now.
+	second := startOK(t, append(args, "--fault", "alloc=4")...)
+	if !strings.Contains(second.stderr, " a step at ") || strings.Contains(second.stderr, "known after the first run") {
+		t.Errorf("the second run does not predict:\n%s", second.stderr)
+	}
+}

@@ -26,6 +26,9 @@ func (g *run) makeDo(stage Stage, err error) (again bool, _ error) {
 	default:
 		return false, err
 	}
+	if g.dit != nil && stage != StageDenoise && stage != StageDecode {
+		return true, g.freeTransformer() // kept from the clip before; it is loaded again when it is needed
+	}
 	reached := g.device.Mem.Peak(memory.Device)
 	if freed := g.freeTransformer(); freed != nil {
 		return false, fmt.Errorf("%w (and freeing the transformer: %v)", err, freed)
