@@ -83,6 +83,7 @@ func (o *planOptions) run(ctx context.Context, c *console, cmd *command) error {
 	if err != nil {
 		return err
 	}
+	limits.Rates = given.Else(measured)
 	plan, err := kandinsky5.PlanRun(work.config, work.checkpoint, work.options, work.request, limits)
 	if err != nil {
 		return badInput(err)

@@ -22,13 +22,7 @@ type planned struct {
 
 // predict takes rates that were given before those that were measured, and assumes the rest.
 func (p *planned) predict(given, measured kandinsky5.Rates) {
-	r := measured
-	if given.Compute > 0 {
-		r.Compute = given.Compute
-	}
-	if given.Bus > 0 {
-		r.Bus = given.Bus
-	}
+	r := given.Else(measured)
 	if r.Compute == 0 {
 		r.Compute = assumedTFLOPS * 1e12
 		p.Assumed = append(p.Assumed, units.Rate(r.Compute, "FLOP/s"))

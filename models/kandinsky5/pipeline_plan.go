@@ -25,6 +25,7 @@ func (p *Pipeline) planner(o Options, r Request, limits PlanLimits) (*planner, e
 		return nil, err
 	}
 	planner.nets, planner.tok = p.planNetworks(), p.qwenTok
+	planner.limits.Rates.Compute = p.device.Rates().Compute[p.rateKey()]
 	return planner, nil
 }
 

@@ -23,6 +23,7 @@ type PlanLimits struct {
 	MaxStorageRange int64 `json:"max_storage_range,omitempty"` // of one binding
 	Chunk           int64 `json:"chunk,omitempty"`             // of the allocator, see memory.Cut; 0 is its default
 	Align           int64 `json:"align,omitempty"`
+	Rates           Rates `json:"-"`        // where they are known, they decide through how many slots blocks stream
 	Half            bool  `json:"half"`     // kernels multiply in fp16, which takes a little scratch memory
 	Matrices        bool  `json:"matrices"` // cooperative matrices multiply the autoencoder's convolutions, for which some weights are folded
 }
@@ -35,6 +36,7 @@ func LimitsOf(d *engine.Device, o Options) PlanLimits {
 	if room := hostRoom(d, o); room < anyRoom {
 		l.Host = room
 	}
+	l.Rates.Bus, l.Rates.Shared = d.Rates().Bus, d.SharedQueue()
 	return l
 }
 

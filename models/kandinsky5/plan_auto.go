@@ -1,6 +1,9 @@
 package kandinsky5
 
 import (
+	"slices"
+	"time"
+
 	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
@@ -80,7 +83,10 @@ func (p *planner) transformer() (best ditPlan, err error) {
 			case err != nil:
 				return best, err
 			case best.fits && choose:
-				return p.mostBlocks(best)
+				if best, err = p.mostBlocks(best); err != nil {
+					return best, err
+				}
+				return p.bestSplit(best)
 			case best.fits:
 				return best, nil
 			}
@@ -102,6 +108,36 @@ func (p *planner) mostBlocks(best ditPlan) (ditPlan, error) {
 			low, best = middle, d
 		} else {
 			high = middle
+		}
+	}
+	return best, nil
+}
+
+// mostSlots bounds the slots that a choice streams blocks through.
+const mostSlots = 4
+
+// bestSplit gives more of the blocks in memory to streaming where that waits less at the rates that are known: a resident block
+// saves a copy, a slot lets copies run further ahead.
+func (p *planner) bestSplit(best ditPlan) (ditPlan, error) {
+	r, swapped := p.limits.Rates, best.needs.Plan
+	if r.Compute <= 0 || r.Bus <= 0 || len(swapped.Streamed) == 0 || p.opts.StreamSlots > 0 || swapped.Policy == swap.FIFO {
+		return best, nil
+	}
+	waiting := func(d ditPlan) time.Duration {
+		m := MemoryPlan{Settings: p.out.Settings, Swap: d.needs.Plan, BlockBytes: d.needs.BlockBytes, StepWork: stepWork(p.config, p.out.Settings, slices.Max(p.rows))}
+		return m.Predict(r).Waiting
+	}
+	least := waiting(best)
+	for slots := swapped.Stream + 1; slots <= min(mostSlots, swapped.Slots); slots++ {
+		q := *p
+		q.opts.StreamSlots = slots
+		d, err := q.hold(swapped.Slots, best.groups)
+		if err != nil {
+			return best, err
+		}
+		// A percent less is not worth another shape.
+		if w := waiting(d); d.fits && d.tier == best.tier && w < least-least/100 {
+			best, least = d, w
 		}
 	}
 	return best, nil

@@ -16,6 +16,18 @@ type Rates struct {
 	Shared  bool    `json:"shared_queue"`         // copies and kernels take turns
 }
 
+// Else returns the rates with those of others where they are zero.
+func (r Rates) Else(others Rates) Rates {
+	out := others
+	if r.Compute > 0 {
+		out.Compute = r.Compute
+	}
+	if r.Bus > 0 {
+		out.Bus = r.Bus
+	}
+	return out
+}
+
 // Prediction says how long a plan takes at some rates. Only denoising is predicted, by far the longest stage of a clip.
 type Prediction struct {
 	Rates   Rates         `json:"rates"`
