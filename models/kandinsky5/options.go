@@ -33,7 +33,7 @@ type Options struct {
 	SwapPolicy  swap.Policy
 	HostTier    swap.HostTier
 	// HeadGroups cuts the heads of the visual attention into so many groups, a divisor of their number, of which one is on the
-	// device at a time: less memory for the same results, in a little more time. 0: 1.
+	// device at a time: less memory for the same results; norms are computed again for each group. 0: 1.
 	HeadGroups int
 	// QwenLayersInMemory is how many layers of the text encoder are on the device at once; 0 keeps as many as fit.
 	QwenLayersInMemory int
