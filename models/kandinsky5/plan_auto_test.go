@@ -50,7 +50,7 @@ func autoCases() []autoCase {
 	for _, r := range []*Request{&picture, &clip} {
 		r.NegativePrompt = &r.Prompt // as long as the prompt: plans count the longest for both
 	}
-	return []autoCase{{"picture", picture, Options{Auto: true, Offload: true}, 4, 4, 2}, {"clip beside the transformer", clip, Options{Auto: true, HeadGroups: 2}, 0, 1, 1}}
+	return []autoCase{{"picture", picture, Options{Auto: true, Offload: true}, 3, 3, 2}, {"clip beside the transformer", clip, Options{Auto: true, HeadGroups: 2}, 0, 1, 1}}
 }
 
 // budgets are from the smallest that works to plenty.
