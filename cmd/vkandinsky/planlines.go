@@ -101,7 +101,7 @@ func minutes(d time.Duration) string {
 func (j *job) plan(ctx context.Context, c *console, d *engine.Device, p *kandinsky5.Pipeline, show bool) error {
 	plan, err := p.Plan(j.request)
 	if err != nil {
-		return err
+		return badInput(err) // the checkpoint has been looked at, and the request refused
 	}
 	limits := kandinsky5.LimitsOf(d, j.options)
 	if j.promptOnly {
