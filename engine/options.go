@@ -31,6 +31,8 @@ type Options struct {
 // one. The zero value changes nothing.
 type TestLimits struct {
 	MaxAllocation   int64
+	Chunk           int64        // bytes of the chunks that small regions share
+	Taken           func() int64 // bytes of device memory that another program takes, instead of asking the driver
 	MaxStorageRange int64
 	MaxDispatchCost float64
 	NoBFloat16      bool // no bf16 matrices

@@ -69,6 +69,12 @@ type Counters struct {
 	HostWait time.Duration `json:"host_wait_ns"`
 }
 
+// Plus adds up what two swappers did one after the other.
+func (c Counters) Plus(o Counters) Counters {
+	return Counters{Accesses: c.Accesses + o.Accesses, Hits: c.Hits + o.Hits, Loads: c.Loads + o.Loads, Bytes: c.Bytes + o.Bytes,
+		PinTime: c.PinTime + o.PinTime, ReadTime: c.ReadTime + o.ReadTime, HostWait: c.HostWait + o.HostWait}
+}
+
 // Block is a block on the device.
 type Block struct {
 	Mem   memory.Region // BlockBytes bytes

@@ -62,7 +62,7 @@ func TestTheConfigurationDecidesWhetherPromptsAreExpanded(t *testing.T) {
 		{[]string{"--checkpoint-dir", tinyModel, "--width", "32", "--height", "32"}, false},
 	} {
 		out := startOK(t, append([]string{"plan", "--vram", "80GiB", "--ram", "80GiB"}, c.args...)...).stdout
-		if got := strings.Contains(out, "expand prompt: device"); got != c.want {
+		if got := strings.Contains(out, "\nexpand prompt "); got != c.want {
 			t.Errorf("%v: expands %v, want %v\n%s", c.args, got, c.want, out)
 		}
 	}

@@ -62,11 +62,13 @@ func (r *requestFlags) register(f *pflag.FlagSet) {
 type holdFlags struct {
 	offload    bool
 	qwenLayers int
+	headGroups int
 }
 
 func (h *holdFlags) register(f *pflag.FlagSet) {
 	f.IntVar(&h.qwenLayers, "qwen-layers-in-memory", 0, "`LAYERS` of the text encoder on the device at a time (default as many as fit)")
-	f.BoolVar(&h.offload, "offload", false, "take each network from the device as soon as its stage is over")
+	f.IntVar(&h.headGroups, "head-groups", 0, "compute attention for one of so many `GROUPS` of heads at a time: less memory for activations, the same picture (default 1, more where the budget asks for it)")
+	f.BoolVar(&h.offload, "offload", false, "take each network from the device as soon as its stage is over (by default the transformer stays while frames are decoded, if there is room)")
 }
 
 // outputFlags say what is written.
@@ -167,7 +169,7 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if !o.log.quiet {
 		fmt.Fprintln(c, sentence)
 	}
-	return o.output.report(c, result.Settings, result.Stats)
+	return o.output.report(c, result)
 }
 
 // printPrompt expands the prompt and prints nothing else.
@@ -206,7 +208,7 @@ func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, 
 			return err
 		}
 		log.Info("device", "name", d.Summary.Physical.Info.Name, "kernels", d.Caps().Tier)
-		return j.withPipeline(ctx, d, work)
+		return j.withPipeline(ctx, c, d, show, work)
 	})
 }
 
@@ -232,7 +234,7 @@ func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progres
 }
 
 // withPipeline makes a pipeline for the one request.
-func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*kandinsky5.Pipeline) error) error {
+func (j *job) withPipeline(ctx context.Context, c *console, d *engine.Device, show bool, work func(*kandinsky5.Pipeline) error) error {
 	p, err := kandinsky5.New(ctx, d, j.checkpoint, j.options)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -240,7 +242,7 @@ func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*kan
 		}
 		return badInput(err) // nothing but the checkpoint has been looked at
 	}
-	if err := j.refuseTooLarge(d); err != nil {
+	if err := j.plan(ctx, c, d, p, show); err != nil {
 		return errors.Join(err, p.Close())
 	}
 	err = work(p)
@@ -248,24 +250,6 @@ func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*kan
 		err = closeErr
 	}
 	return err
-}
-
-// refuseTooLarge plans the run and refuses it, before any work, when the device's memory cannot hold it. Plans count whole
-// chunks of the allocator, which are made smaller where memory is short, so less than a chunk too much is tried.
-func (j *job) refuseTooLarge(d *engine.Device) error {
-	const chunk = 64 << 20
-	limits := deviceLimits(d)
-	plan, err := kandinsky5.PlanRun(j.checkpoint.Config, j.checkpoint, j.options, j.request, limits)
-	if err != nil {
-		return err
-	}
-	if j.promptOnly {
-		plan = plan.Only(kandinsky5.StageExpand, limits)
-	}
-	if limits.Device == 0 || plan.Device <= limits.Device+chunk {
-		return nil
-	}
-	return planError(plan, limits)
 }
 
 // check turns the flags into a job.
@@ -306,7 +290,8 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Logger) (kandinsky5.Options, error) {
 	k := kandinsky5.Options{
 		StreamSlots: o.swap.stream, SwapPolicy: o.swap.policy(), HostTier: o.swap.tier(),
-		QwenLayersInMemory: o.hold.qwenLayers, Offload: o.hold.offload, QuantizeQwen: o.request.quantizeQwen, HostMemory: int64(o.device.ram), Log: log,
+		QwenLayersInMemory: o.hold.qwenLayers, HeadGroups: o.hold.headGroups, Offload: o.hold.offload, QuantizeQwen: o.request.quantizeQwen,
+		HostMemory: int64(o.device.ram), Auto: true, Log: log,
 	}
 	var err error
 	if k.Precision, err = o.model.precision(); err != nil {
@@ -315,11 +300,14 @@ func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Lo
 	if k.Linear, err = o.model.linear(k.Precision); err != nil {
 		return k, err
 	}
-	if k.BlocksInMemory, err = o.swap.blocks(f, config); err != nil {
+	if k.BlocksInMemory, err = o.swap.asked(f, config); err != nil {
 		return k, err
 	}
 	if k.QwenLayersInMemory < 0 {
 		return k, badInput(fmt.Errorf("--qwen-layers-in-memory %d: use 1 or more", k.QwenLayersInMemory))
+	}
+	if heads := kandinsky5.DiTConfig(config).Heads(); k.HeadGroups < 0 || k.HeadGroups > 0 && heads%k.HeadGroups != 0 {
+		return k, badInput(fmt.Errorf("--head-groups %d: use a divisor of the %d heads", k.HeadGroups, heads))
 	}
 	k.LoRA, err = o.lora.sources(config)
 	return k, err

@@ -106,7 +106,7 @@ const defaultBlocksInMemory = 6
 
 func (s *swapFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&s.enable, "enable-block-swap", false, "keep only some visual blocks on the device, swap the others in from host memory")
-	f.IntVar(&s.inMemory, "blocks-in-memory", 0, fmt.Sprintf("how many `BLOCKS` the device holds at a time; enables swapping; default the configuration's, or %d", defaultBlocksInMemory))
+	f.IntVar(&s.inMemory, "blocks-in-memory", 0, fmt.Sprintf("how many `BLOCKS` the device holds at a time; by default generate and plan take what fits; with --enable-block-swap the configuration's, or %d", defaultBlocksInMemory))
 	f.IntVar(&s.stream, "stream-slots", 0, "of these, the `SLOTS` that swapped blocks take turns in (default 2)")
 	f.StringVar(&s.policyName, "swap-policy", "resident", "`POLICY`: resident (most blocks stay, the others stream) or fifo (all take turns)")
 	f.StringVar(&s.tierName, "host-tier", "", "`PLACE` where blocks wait: pinned (host-visible memory) or mapped (the file, through staging buffers); by default what the host has memory for")
@@ -151,6 +151,19 @@ func (s *swapFlags) blocks(f *flags, config *configs.Config) (int, error) {
 		return 0, badInput(fmt.Errorf("--stream-slots %d: use 1 to the number of blocks in memory, %d", s.stream, n))
 	}
 	return n, nil
+}
+
+// asked is blocks without the configuration's say: a plan chooses the number (0) unless a flag asks for one, or for all.
+func (s *swapFlags) asked(f *flags, config *configs.Config) (int, error) {
+	n, err := s.blocks(f, config)
+	switch {
+	case err != nil:
+	case f.changed("enable-block-swap") && !s.enable:
+		n = config.Model.DiT.NumVisualBlocks
+	case !f.changed("enable-block-swap") && !f.changed("blocks-in-memory"):
+		n = 0
+	}
+	return n, err
 }
 
 // checkParent returns an error when the folder that a path lies in is not there.

@@ -401,7 +401,7 @@ func TestInjectedFailuresLeaveNothingBehind(t *testing.T) {
 
 func TestABudgetTooSmallIsAnError(t *testing.T) {
 	dir := t.TempDir()
-	start(t, fromPicture(filepath.Join(dir, "x.mp4"), "--vram-budget", "1MiB")...).wantLine(t, exitBadInput, "does not fit", "1.0 MiB")
+	start(t, fromPicture(filepath.Join(dir, "x.mp4"), "--vram-budget", "1MiB")...).wantLine(t, exitFailed, "does not fit", "1.0 MiB", "the smallest budget that works is")
 	wantEmpty(t, dir)
 }
 

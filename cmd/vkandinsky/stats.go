@@ -12,25 +12,27 @@ import (
 
 // generated is what generate prints as JSON.
 type generated struct {
-	Output       string              `json:"output"`
-	FramesDir    string              `json:"frames_dir,omitempty"`
-	ContactSheet string              `json:"contact_sheet,omitempty"`
-	Timeline     string              `json:"timeline,omitempty"`
-	Trace        string              `json:"trace,omitempty"`
-	Summary      string              `json:"summary"` // where the time went, in a sentence
-	Settings     kandinsky5.Settings `json:"settings"`
-	Stats        kandinsky5.Stats    `json:"stats"`
+	Output       string                 `json:"output"`
+	FramesDir    string                 `json:"frames_dir,omitempty"`
+	ContactSheet string                 `json:"contact_sheet,omitempty"`
+	Timeline     string                 `json:"timeline,omitempty"`
+	Trace        string                 `json:"trace,omitempty"`
+	Summary      string                 `json:"summary"` // where the time went, in a sentence
+	Settings     kandinsky5.Settings    `json:"settings"`
+	Stats        kandinsky5.Stats       `json:"stats"`
+	Plan         *kandinsky5.MemoryPlan `json:"plan,omitempty"` // what was planned before
 }
 
 // report prints what was written, and the statistics where they were asked for.
-func (o *outputFlags) report(c *console, s kandinsky5.Settings, stats kandinsky5.Stats) error {
+func (o *outputFlags) report(c *console, r *kandinsky5.Result) error {
+	s, stats := r.Settings, r.Stats
 	if o.stats {
-		if err := printStats(c, stats); err != nil {
+		if err := printStats(c, stats, r.Plan); err != nil {
 			return err
 		}
 	}
 	if o.json {
-		return c.printJSON(generated{Output: o.file, FramesDir: o.frames, ContactSheet: o.sheet, Timeline: o.files.picture, Trace: o.files.trace, Summary: whereTheTimeWent(stats), Settings: s, Stats: stats})
+		return c.printJSON(generated{Output: o.file, FramesDir: o.frames, ContactSheet: o.sheet, Timeline: o.files.picture, Trace: o.files.trace, Summary: whereTheTimeWent(stats), Settings: s, Stats: stats, Plan: r.Plan})
 	}
 	_, err := fmt.Fprintln(c.out, o.file)
 	return err
@@ -60,12 +62,13 @@ func whereTheTimeWent(s kandinsky5.Stats) string {
 	return fmt.Sprintf("most of %s went into the stage %q (%s); denoising took %s and was %s", seconds(total), longest.Stage, share(longest.Took), share(denoise), verdict)
 }
 
-// printStats writes a table of where time and memory went. It goes to the log's side: standard output has the path.
-func printStats(w io.Writer, s kandinsky5.Stats) error {
-	rows := []string{"stage\ttime\tpeak device memory"}
-	for _, stage := range s.Stages {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", stage.Stage, seconds(stage.Took), memory.Size(stage.PeakDevice)))
+// printStats writes a table of where time and memory went, beside what was planned. It goes to the log's side: standard
+// output has the path.
+func printStats(w io.Writer, s kandinsky5.Stats, plan *kandinsky5.MemoryPlan) error {
+	if err := table(w, measuredRows(s, plan)); err != nil {
+		return err
 	}
+	var rows []string
 	if s.SwapPlan != "" {
 		rows = append(rows, "blocks\t"+s.SwapPlan)
 	}
@@ -80,6 +83,5 @@ func printStats(w io.Writer, s kandinsky5.Stats) error {
 	if s.Skipped > 0 {
 		rows = append(rows, fmt.Sprintf("MagCache\t%d passes skipped", s.Skipped))
 	}
-	rows = append(rows, fmt.Sprintf("peak\tdevice %s, pinned %s", memory.Size(s.PeakDevice), memory.Size(s.PeakPinned)))
 	return table(w, rows)
 }

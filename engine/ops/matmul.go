@@ -25,8 +25,10 @@ type MatmulArgs struct {
 	W    engine.Tensor // [N, K]; with NF4 U8, its bytes
 	NF4  *nf4.Layout   // W is held in 4 bits; the result has the bits that the matrix in bf16 would give
 	Bias engine.Tensor // [N], optional
-	// Y is [..., N] with M rows, or [N / HeadDim, M, HeadDim] with HeadDim > 0. It must not overlap the inputs.
-	Y engine.Tensor
+	// Y is [..., N] with M rows, or [N / HeadDim, R, HeadDim] with HeadDim > 0, of which the M rows from Row on are written. It
+	// must not overlap the inputs.
+	Y   engine.Tensor
+	Row int
 	// Activation is applied to x·wᵀ + bias.
 	Activation Activation
 	// Add leaves in Y what it held plus Gate ⊙ (x·wᵀ + bias): the residual stream is updated in place. Gate, f32 [N], is
@@ -113,9 +115,11 @@ func (a MatmulArgs) check() matmul {
 		bad("the head dim must divide N")
 	case a.HeadDim > 0:
 		m.head = a.HeadDim
-		if len(a.Y.Shape) != 3 || a.Y.Dim(0) != m.cols/m.head || a.Y.Dim(1) != m.rows || a.Y.Dim(2) != m.head {
-			bad("y must be [N / head dim, M, head dim]")
+		if len(a.Y.Shape) != 3 || a.Y.Dim(0) != m.cols/m.head || a.Row < 0 || a.Row+m.rows > a.Y.Dim(1) || a.Y.Dim(2) != m.head {
+			bad(fmt.Sprintf("y must be [N / head dim, R, head dim] and hold M rows from row %d on", a.Row))
 		}
+	case a.Row != 0:
+		bad("only a head-major y may be written from a row on")
 	case a.Y.Dim(-1) != m.cols || a.Y.Elems() != int64(m.rows)*int64(m.cols):
 		bad("y must be [..., N] with as many rows as x")
 	}
@@ -159,7 +163,7 @@ func (m *matmul) planMatrix(caps engine.Caps, matrix *matrixKernel) {
 	cols := m.columnsOfW(caps)
 	rows := fits(caps, int64(m.k)*m.X.DType.Size(), m.rows)
 	if m.HeadDim > 0 {
-		cols = min(cols, fits(caps, int64(m.rows)*m.Y.DType.Size(), m.cols))
+		cols = min(cols, fits(caps, int64(m.Y.Dim(1))*m.Y.DType.Size(), m.cols))
 	} else {
 		rows = min(rows, fits(caps, int64(m.cols)*m.Y.DType.Size(), m.rows))
 	}
@@ -199,7 +203,7 @@ func (m *matmul) call(caps engine.Caps, row, rows, col, cols int) engine.Call {
 	var y engine.Tensor
 	if m.HeadDim > 0 {
 		y = m.Y.Rows(col/m.head, (col+cols)/m.head)
-		push.YRow = uint32(row)
+		push.YRow, push.Height = uint32(m.Row+row), uint32(m.Y.Dim(1))
 	} else {
 		y = m.Y.Reshape(m.rows, m.cols).Rows(row, row+rows)
 		push.YCol = uint32(col)

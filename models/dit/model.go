@@ -29,6 +29,9 @@ type Options struct {
 	Precision load.Precision
 	// Linear says in which numbers the visual blocks' linear layers are computed; LinearInt8 needs Precision Mixed.
 	Linear load.Linear
+	// HeadGroups cuts the heads of visual attention into so many groups (a divisor of their number), of which one is on the
+	// device at a time: less memory for activations, the same results. 0: 1.
+	HeadGroups int
 	// Visual says how visual blocks are swapped: Slots blocks in memory (0: all).
 	Visual SwapOptions
 }
@@ -52,11 +55,14 @@ type Model struct {
 	act    engine.DType
 	half   bool
 	linear load.Linear
+	groups int // of heads
 	outer  load.Params
 	reader load.Reader  // of the text blocks, whenever a pass is made
 	text   *load.Blocks // nil: there are none
 	visual *stack
 	copies []engine.Span // of the visual blocks, once closed
+	held   SwapOptions   // how the visual blocks are held
+	past   swap.Counters // of swappers before a Resize
 }
 
 // stack is a list of blocks behind a swapper.
@@ -77,12 +83,25 @@ func New(ctx context.Context, d *engine.Device, r load.Reader, config Config, op
 	if opts.Linear == load.LinearInt8 && opts.Precision != load.Mixed {
 		return nil, fmt.Errorf("linear layers in int8 need precision %v, not %v", load.Mixed, opts.Precision)
 	}
-	m := &Model{Config: config, device: d, prec: opts.Precision, act: opts.Precision.Activation(), linear: opts.Linear,
+	groups, err := config.groups(opts)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{Config: config, device: d, groups: groups, prec: opts.Precision, act: opts.Precision.Activation(), linear: opts.Linear,
 		half: opts.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16}
 	if err := m.load(ctx, r, opts); err != nil {
 		return nil, oneline.Join(err, m.Close())
 	}
 	return m, nil
+}
+
+// groups checks Options.HeadGroups.
+func (c Config) groups(o Options) (int, error) {
+	n := max(o.HeadGroups, 1)
+	if o.HeadGroups < 0 || c.Heads()%n != 0 {
+		return 0, fmt.Errorf("%d groups of heads: use a divisor of the %d heads", o.HeadGroups, c.Heads())
+	}
+	return n, nil
 }
 
 func (m *Model) load(ctx context.Context, r load.Reader, opts Options) error {
@@ -93,7 +112,7 @@ func (m *Model) load(ctx context.Context, r load.Reader, opts Options) error {
 	if m.outer, err = load.Resident(ctx, m.device, r, l.outer, outerLabel); err != nil {
 		return err
 	}
-	m.reader, m.text = r, l.text
+	m.reader, m.text, m.held = r, l.text, opts.Visual
 	m.visual, err = m.newStack(ctx, l.visual, opts.Visual, "visual blocks")
 	return err
 }
@@ -181,8 +200,31 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 
 // Counters returns what swapping of the visual blocks did, and the plan it followed.
 func (m *Model) Counters() (swap.Counters, swap.Plan) {
-	return m.visual.swap.Counters(), m.visual.swap.Plan()
+	return m.past.Plus(m.visual.swap.Counters()), m.visual.swap.Plan()
 }
+
+// Resize holds the visual blocks anew, with so many of them on the device and the others waiting in a tier. What is computed
+// stays the same. All work on the model must be over. After an error the model holds no visual blocks and can only be closed.
+func (m *Model) Resize(ctx context.Context, slots int, tier swap.HostTier) error {
+	blocks, held := m.visual.blocks, m.held
+	held.Slots, held.Stream, held.Tier = slots, min(held.Stream, slots), tier
+	counters := m.visual.swap.Counters()
+	err := m.visual.swap.Close()
+	m.copies, m.past = append(m.copies, m.visual.swap.TakeSpans()...), m.past.Plus(counters)
+	m.visual = nil
+	if err != nil {
+		return err
+	}
+	if err := m.device.Settle(); err != nil {
+		return err
+	}
+	m.held = held
+	m.visual, err = m.newStack(ctx, blocks, held, "visual blocks")
+	return err
+}
+
+// HeadGroups returns Options.HeadGroups, at least 1.
+func (m *Model) HeadGroups() int { return m.groups }
 
 // BlockBytes returns the size of a visual block.
 func (m *Model) BlockBytes() int64 { return m.visual.blocks.BlockBytes() }

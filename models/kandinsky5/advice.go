@@ -24,6 +24,15 @@ func advise(stage Stage, err error, o Options) error {
 	return err
 }
 
+// advised are the options that advice may change: none of those that a plan chose, which were made as small as can be.
+func (g *run) advised() Options {
+	o := g.opts
+	if g.auto {
+		o.BlocksInMemory, o.QwenLayersInMemory = 1, 1
+	}
+	return o
+}
+
 func adviseHost(o Options) string {
 	if o.Linear == load.LinearInt8 && o.BlocksInMemory > 0 {
 		return "leave waiting blocks in the checkpoint file (--linear full --host-tier mapped), or raise --ram-budget"

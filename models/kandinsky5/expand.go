@@ -107,16 +107,19 @@ func (e expansion) work(tokens, more int) qwen.Work {
 // expansionOptions say how the language model is held while it writes. Every id needs all of lm_head, which is not read
 // ahead as layers are: it stays on the device wherever the budget holds it beside the layers asked for, or one. 0 is no
 // budget.
-func expansionOptions(c weights.QwenConfig, r load.Reader, o Options, work qwen.Work, budget int64, half bool) (qwen.Options, error) {
+func expansionOptions(c weights.QwenConfig, r load.Reader, o Options, work qwen.Work, cut memory.Cut, half bool) (qwen.Options, error) {
 	q := qwen.Options{Precision: o.Precision, Quantize: o.QuantizeQwen, LayersInMemory: o.QwenLayersInMemory, Room: work, KeepHead: true}
-	if budget == 0 {
+	if cut.Budget == 0 {
 		return q, nil
 	}
 	least := q
 	least.LayersInMemory = max(1, q.LayersInMemory)
-	items, _, err := qwen.Plan(c, r, least, budget, half)
-	q.KeepHead = sum(items) <= budget
-	return q, err
+	need, _, err := qwen.Need(c, r, least, cut, half)
+	if err != nil {
+		return q, err
+	}
+	q.KeepHead = need.Bytes() <= cut.Budget
+	return q, nil
 }
 
 // ExpandPrompt returns a request's prompt written out, and makes no video. The request is checked as in Generate.
@@ -127,7 +130,8 @@ func (p *Pipeline) ExpandPrompt(ctx context.Context, r Request) (string, error) 
 		return "", err
 	}
 	defer p.nets.qwen4Bits.Forget()
-	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding}
+	g := &run{Pipeline: p, opts: p.opts, settings: settings, progress: r.Progress, told: r.Expanding}
+	defer g.release()
 	if err := g.stage(ctx, StageExpand, func() error { return g.expandPrompt(ctx) }); err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
@@ -168,12 +172,8 @@ func (g *run) expandPrompt(ctx context.Context) error {
 }
 
 func (g *run) openWriter(ctx context.Context, work qwen.Work) (*qwen.Model, error) {
-	budget, left := g.device.Mem.Budget(memory.Device)
-	if budget == 0 {
-		left = 0
-	}
 	half := g.opts.Precision == load.Mixed && g.device.Caps().Tier >= engine.TierFP16
-	o, err := expansionOptions(g.nets.qwenConfig, g.nets.qwenReader, g.opts, work, left, half)
+	o, err := expansionOptions(g.nets.qwenConfig, g.nets.qwenReader, g.opts, work, g.device.Mem.Left(), half)
 	if err != nil {
 		return nil, err
 	}

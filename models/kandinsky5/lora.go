@@ -71,9 +71,12 @@ func (p *Pipeline) closeLoRA() error {
 // transformerReader gives the transformer's tensors with the adapters merged into them.
 func (p *Pipeline) transformerReader() load.Reader { return p.adapters.Reader(p.nets.ditReader) }
 
+// adapt notes which adapters are in force.
+func (s *Settings) adapt(set *lora.Set) { s.LoRA, s.Trigger = set.Applied(), set.Trigger() }
+
 // adapt notes in the settings which adapters are in force, and says what they put before the prompt.
 func (p *Pipeline) adapt(s *Settings) {
-	s.LoRA, s.Trigger = p.adapters.Applied(), p.adapters.Trigger()
+	s.adapt(p.adapters)
 	if s.Trigger != "" {
 		p.log.Info("the LoRA's trigger goes before the prompt", "trigger", s.Trigger)
 	}

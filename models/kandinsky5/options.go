@@ -25,6 +25,9 @@ type Options struct {
 	// Linear says in which numbers the linear layers of the visual blocks are computed; see load.Linear. LinearInt8 needs
 	// Mixed, and pinned memory for the blocks that wait.
 	Linear load.Linear
+	// Auto lets a plan choose, from the memory there is, what is left at zero: see MemoryPlan.Choice. Without it zero means
+	// what it says at each option.
+	Auto bool
 	// BlocksInMemory is how many visual transformer blocks are on the device at once; the others wait in host memory
 	// and are swapped in. 0 keeps all.
 	BlocksInMemory int
@@ -35,6 +38,9 @@ type Options struct {
 	HostTier    swap.HostTier
 	// LoRA are adapters of the transformer; their effects add up. Pipeline.SetLoRA changes them later.
 	LoRA []lora.Source
+	// HeadGroups cuts the heads of the visual attention into so many groups, a divisor of their number, of which one is on the
+	// device at a time: less memory for the same results; norms are computed again for each group. 0: 1.
+	HeadGroups int
 	// QwenLayersInMemory is how many layers of the text encoder are on the device at once; 0 keeps as many as fit.
 	QwenLayersInMemory int
 	// QuantizeQwen holds the linear layers of the text encoder in 4 bits, bitsandbytes' NF4.
@@ -99,6 +105,7 @@ type Result struct {
 	Clip     *Clip
 	Settings Settings // what was done, with the expanded prompt
 	Stats    Stats
+	Plan     *MemoryPlan // what was planned; with Options.Auto the run followed its choice
 	// Trace is what ran when: the stages, and the blocks and their copies while denoising. Empty unless the device measures
 	// time (engine.Options.Marks).
 	Trace swap.Trace
@@ -123,4 +130,5 @@ type StageStats struct {
 	Stage      Stage         `json:"stage"`
 	Took       time.Duration `json:"ns"`
 	PeakDevice int64         `json:"peak_device_bytes"`
+	PeakPinned int64         `json:"peak_pinned_bytes"`
 }

@@ -69,7 +69,7 @@ func (p *Pipeline) open(ctx context.Context) error {
 	if err := p.opts.checkLinear(); err != nil {
 		return err
 	}
-	if _, err := p.ditSwap().Plan(p.ckpt.ditConfig().NumVisualBlocks); err != nil {
+	if _, err := p.opts.ditSwap().Plan(p.ckpt.ditConfig().NumVisualBlocks); err != nil {
 		return requestError("%v", err)
 	}
 	var err error
@@ -151,11 +151,18 @@ func (p *Pipeline) freeTransformer() error {
 // run is one call of Generate.
 type run struct {
 	*Pipeline
+	asked    Options // the pipeline's
+	opts     Options // the same with what a plan chose
+	auto     bool    // a plan chose
+	attempts int     // of making do with less
+	plan     *MemoryPlan
+	request  Request
+	arenas   []*engine.Arena // of all stages so far
 	settings Settings
 	progress func(Progress)
 	told     func(text string) // Request.Expanding
 	stats    Stats
-	arena    *engine.Arena // what lives through stages: prompts, first frame, latents
+	arena    *engine.Arena // what the stage leaves to those after it: prompts, first frame, latents
 	timed    bool          // the device measures time
 	clock    engine.Clock
 	trace    swap.Trace
@@ -169,8 +176,11 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 		return nil, err
 	}
 	p.adapt(&settings)
-	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding, arena: p.device.NewArena("clip")}
-	defer g.arena.Release()
+	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, progress: r.Progress, told: r.Expanding}
+	defer g.release()
+	if err := g.choose(r); err != nil {
+		return nil, err
+	}
 	clip, err := g.timedGenerate(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -184,7 +194,16 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 			return nil, err
 		}
 	}
-	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Trace: g.trace}, nil
+	g.learn()
+	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Plan: g.plan, Trace: g.trace}, nil
+}
+
+// release gives back what stages left.
+func (g *run) release() {
+	g.device.LimitDeviceMemory(0)
+	for _, a := range g.arenas {
+		a.Release()
+	}
 }
 
 // timedGenerate compares the clocks first.
@@ -199,27 +218,37 @@ func (g *run) timedGenerate(ctx context.Context) (*Clip, error) {
 }
 
 func (g *run) generate(ctx context.Context) (*Clip, error) {
+	never := func() bool { return false }
 	var prompts []dit.Prompt
 	var first, latents engine.Tensor
 	var clip *Clip
 	stages := []struct {
 		stage Stage
-		skip  bool
+		skip  func() bool
 		work  func() error
 	}{
-		{StageExpand, !g.settings.ExpandPrompt, func() error { return g.expandPrompt(ctx) }},
-		{StageText, false, func() (err error) { prompts, err = g.encodeText(ctx); return }},
-		{StageImage, g.settings.image == nil, func() (err error) { first, err = g.encodeImage(ctx); return }},
-		{StageLoad, g.dit != nil, func() error { return g.loadTransformer(ctx) }},
-		{StageDenoise, false, func() (err error) { latents, err = g.denoise(ctx, prompts, first); return }},
-		{StageDecode, false, func() (err error) { clip, err = g.decode(ctx, latents); return }},
+		{StageExpand, func() bool { return !g.settings.ExpandPrompt }, func() error { return g.expandPrompt(ctx) }},
+		{StageText, never, func() (err error) { prompts, err = g.encodeText(ctx); return }},
+		{StageImage, func() bool { return g.settings.image == nil }, func() (err error) { first, err = g.encodeImage(ctx); return }},
+		{StageLoad, func() bool { return g.dit != nil }, func() error { return g.loadTransformer(ctx) }},
+		{StageDenoise, never, func() (err error) { latents, err = g.denoise(ctx, prompts, first); return }},
+		{StageDecode, never, func() (err error) { clip, err = g.decode(ctx, latents); return }},
 	}
-	for _, s := range stages {
-		if s.skip {
+	for k := 0; k < len(stages); k++ {
+		s := stages[k]
+		if s.skip() {
 			continue
 		}
-		if err := g.stage(ctx, s.stage, s.work); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.stage, advise(s.stage, err, g.opts))
+		err := g.stage(ctx, s.stage, s.work)
+		if err == nil {
+			continue
+		}
+		again, err := g.makeDo(s.stage, err)
+		if !again {
+			return nil, fmt.Errorf("%s: %w", s.stage, advise(s.stage, err, g.advised()))
+		}
+		if k--; s.stage == StageDenoise {
+			k-- // the transformer is loaded anew
 		}
 	}
 	return clip, nil
@@ -232,17 +261,26 @@ func (g *run) stage(ctx context.Context, stage Stage, work func() error) error {
 	}
 	g.report(stage, 0, 0)
 	mem := g.device.Mem
+	if err := g.device.Settle(); err != nil {
+		return err
+	}
+	g.device.WatchMemory()
 	mem.ResetPeak()
+	g.arena = g.device.NewArena("clip")
+	g.arenas = append(g.arenas, g.arena)
 	start := time.Now()
 	err := work()
-	s := StageStats{Stage: stage, Took: time.Since(start), PeakDevice: mem.Peak(memory.Device)}
+	if err != nil {
+		g.arena.Release()
+	}
+	s := StageStats{Stage: stage, Took: time.Since(start), PeakDevice: mem.Peak(memory.Device), PeakPinned: mem.Peak(memory.Upload) + mem.Peak(memory.Readback)}
 	g.stats.Stages = append(g.stats.Stages, s)
 	if g.timed {
 		begin := g.clock.At(start)
 		g.trace.Host = append(g.trace.Host, engine.Span{Label: string(stage), Start: begin, End: begin + float64(s.Took)})
 	}
 	g.stats.PeakDevice = max(g.stats.PeakDevice, s.PeakDevice)
-	g.stats.PeakPinned = max(g.stats.PeakPinned, mem.Peak(memory.Upload)+mem.Peak(memory.Readback))
+	g.stats.PeakPinned = max(g.stats.PeakPinned, s.PeakPinned)
 	g.log.Debug("stage over", "stage", stage, "took", s.Took, "peak", memory.Size(s.PeakDevice), "error", err)
 	return err
 }
@@ -254,8 +292,8 @@ func (g *run) report(stage Stage, done, total int) {
 }
 
 // ditSwap returns how the transformer's visual blocks are held, but for the host tier.
-func (p *Pipeline) ditSwap() dit.SwapOptions {
-	return dit.SwapOptions{Slots: p.opts.BlocksInMemory, Stream: p.opts.StreamSlots, Policy: p.opts.SwapPolicy}
+func (o Options) ditSwap() dit.SwapOptions {
+	return dit.SwapOptions{Slots: o.BlocksInMemory, Stream: o.StreamSlots, Policy: o.SwapPolicy}
 }
 
 func (g *run) loadTransformer(ctx context.Context) error {
@@ -278,7 +316,7 @@ func (g *run) loadTransformer(ctx context.Context) error {
 
 // ditOptions decides the host tier: pinned memory where it holds all waiting blocks, else the mapped file.
 func (g *run) ditOptions() (dit.Options, error) {
-	o := dit.Options{Precision: g.opts.Precision, Linear: g.opts.Linear, Visual: g.ditSwap()}
+	o := dit.Options{Precision: g.opts.Precision, Linear: g.opts.Linear, HeadGroups: g.opts.HeadGroups, Visual: g.opts.ditSwap()}
 	tier := g.opts.HostTier
 	if tier == "" {
 		o.Visual.Tier = swap.Pinned
@@ -300,13 +338,18 @@ func (g *run) ditOptions() (dit.Options, error) {
 
 // hostRoom is how many bytes of pinned memory blocks may take: the driver's budget and what the machine has free, less
 // an eighth for everybody else.
-func (g *run) hostRoom() int64 {
-	room := int64(1) << 62
-	if budget, left := g.device.Mem.Budget(memory.Upload); budget > 0 {
+func (g *run) hostRoom() int64 { return hostRoom(g.device, g.opts) }
+
+// anyRoom is what hostRoom returns where nothing is known to limit it.
+const anyRoom = 1 << 62
+
+func hostRoom(d *engine.Device, o Options) int64 {
+	room := int64(anyRoom)
+	if budget, left := d.Mem.Budget(memory.Upload); budget > 0 {
 		room = left
 	}
-	if g.opts.HostMemory > 0 {
-		return min(room, g.opts.HostMemory)
+	if o.HostMemory > 0 {
+		return min(room, o.HostMemory)
 	}
 	if free, ok := hostmem.Available(); ok {
 		room = min(room, free-free/8)

@@ -206,6 +206,9 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 		g.stats.Skipped += step.Skipped
 		steps.add(step.Took, g.device.Compute().TakeSpans())
 		g.report(StageDenoise, step.Index+1, step.Count)
+		if step.Index+1 < step.Count {
+			return g.squeeze(ctx)
+		}
 		return nil
 	}
 	g.report(StageDenoise, 0, s.Steps)
@@ -257,7 +260,7 @@ func (g *run) judge(s *stepTimes, plan swap.Plan) {
 // decode turns latents into frames. Larger tiles give better pictures, so the transformer makes room for them.
 func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) {
 	if g.opts.Offload {
-		if err := g.freeTransformer(); err != nil {
+		if err := g.makeRoom(); err != nil {
 			return nil, err
 		}
 	}
@@ -287,14 +290,25 @@ func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) 
 	return clip, err
 }
 
+// makeRoom takes the transformer from the device. The stage's peak is measured from then on.
+func (g *run) makeRoom() error {
+	err := oneline.Join(g.freeTransformer(), g.device.Settle())
+	g.device.Mem.ResetPeak()
+	return err
+}
+
 // decodeTiling chooses the largest tiles that the memory holds, without the transformer where it would be in the way.
 func (g *run) decodeTiling() (vae.Tiling, error) {
+	if err := g.device.Settle(); err != nil {
+		return vae.Tiling{}, err
+	}
 	model := vae.Model{Config: g.nets.vaeConfig, Precision: g.opts.Precision, Stored: storedType(g.nets.vae), Limits: vae.LimitsOf(g.device.Caps(), g.opts.Precision)}
 	size := vae.Size{Frames: g.settings.Geometry.Frames, Height: g.settings.Size.Height, Width: g.settings.Size.Width}
 	whole, err := model.FitTiling(size, 1<<62)
 	if err != nil {
 		return whole, err
 	}
+	model.Limits.Cut = g.device.Mem.Left()
 	need, err := model.DecodeNeed(size, whole, false)
 	if err != nil {
 		return whole, err
@@ -304,7 +318,7 @@ func (g *run) decodeTiling() (vae.Tiling, error) {
 		return whole, nil
 	}
 	if need.Bytes() > left && g.dit != nil {
-		if err := oneline.Join(g.freeTransformer(), g.device.Settle()); err != nil {
+		if err := g.makeRoom(); err != nil {
 			return whole, err
 		}
 		_, left = g.device.Mem.Budget(memory.Device)

@@ -27,6 +27,15 @@ func storedNF4(r Reader, name string) (nf4.Layout, bool) {
 	return nf4.Layout{}, false
 }
 
+// StoredBytes returns how much of the checkpoint a tensor of so many elements takes.
+func StoredBytes(r Reader, name string, elements int64) (int64, error) {
+	if l, ok := storedNF4(r, name); ok {
+		return l.Bytes(), nil
+	}
+	stored, err := r.DType(name)
+	return elements * int64(stored.Size()), err
+}
+
 // readNF4 reads a matrix in 4 bits from any Reader.
 func readNF4(ctx context.Context, r Reader, name string, shape []int, l nf4.Layout, dst []byte) error {
 	if q, ok := r.(NF4Reader); ok {

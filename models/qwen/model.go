@@ -79,7 +79,7 @@ func (m *Model) load(ctx context.Context, l layout, opts Options) error {
 	layers := opts.LayersInMemory
 	if layers == 0 {
 		budget, left := m.device.Mem.Budget(memory.Device)
-		p, err := newPlanner(m.Config, m.reader, l, opts, m.half)
+		p, err := newPlanner(m.Config, m.reader, l, opts, m.device.Mem.Left(), m.half)
 		if err != nil {
 			return err
 		}
