@@ -92,13 +92,14 @@ func newCheckpoint(path string, files []*File, shardOf map[string]string, opt Op
 			}
 			t.Name = name
 			c.tensors[name] = t
-			c.names = append(c.names, name)
 		}
 	}
 	if err := checkIndexed(files, shardOf); err != nil {
 		return nil, err
 	}
-	sort.Strings(c.names)
+	if err := c.joinScales(); err != nil {
+		return nil, err
+	}
 	sort.Strings(c.ignored)
 	return c, nil
 }
@@ -135,7 +136,7 @@ func (c *Checkpoint) Tensor(name string) (Tensor, bool) {
 	return t, ok
 }
 
-// Require returns the tensor of that name and shape in a type that networks use (F32, F16, BF16), or an error that
+// Require returns the tensor of that name and shape in a type that can be a weight (Tensor.IsWeight), or an error that
 // names the file and the tensor.
 func (c *Checkpoint) Require(name string, shape ...int) (Tensor, error) {
 	t, ok := c.tensors[name]
@@ -145,8 +146,8 @@ func (c *Checkpoint) Require(name string, shape ...int) (Tensor, error) {
 	if !slices.Equal(t.Shape, shape) {
 		return t, t.errorf("shape is %v, want %v", t.Shape, shape)
 	}
-	if !t.DType.IsWeight() {
-		return t, t.errorf("element type is %s, want F32, F16 or BF16", t.DType)
+	if !t.IsWeight() {
+		return t, t.errorf("element type is %s, want %s", t.DType, weightTypes)
 	}
 	return t, nil
 }
@@ -155,7 +156,7 @@ func (c *Checkpoint) Require(name string, shape ...int) (Tensor, error) {
 func (c *Checkpoint) Bytes() int64 {
 	var n int64
 	for _, t := range c.tensors {
-		n += int64(len(t.Data))
+		n += t.Bytes()
 	}
 	return n
 }

@@ -139,7 +139,7 @@ func inspectComponent(ctx context.Context, c Component, part Part, opt InspectOp
 	for _, name := range ckpt.Names() {
 		t, _ := ckpt.Tensor(name)
 		out.Parameters += int64(t.Elements())
-		out.ByDType[t.DType] += int64(len(t.Data))
+		out.ByDType[t.DType] += t.Bytes()
 	}
 	out.Tensors, out.Bytes, out.Ignored = len(ckpt.Names()), ckpt.Bytes(), ckpt.Ignored()
 	var spec Spec

@@ -77,7 +77,7 @@ type Report struct {
 	Missing    []Expected `json:"missing,omitempty"`
 	Unexpected []string   `json:"unexpected,omitempty"`
 	WrongShape []Mismatch `json:"wrong_shape,omitempty"`
-	WrongDType []Mismatch `json:"wrong_dtype,omitempty"` // not F32, F16 or BF16
+	WrongDType []Mismatch `json:"wrong_dtype,omitempty"` // no type that weights may have
 }
 
 // Check compares a checkpoint with what a network needs. It reads no tensor data.
@@ -94,7 +94,7 @@ func Check(c *Checkpoint, spec Spec) Report {
 		case !slices.Equal(t.Shape, e.Shape):
 			r.WrongShape = append(r.WrongShape, Mismatch{t.Name, t.File, t.DType, t.Shape, e.Shape})
 		}
-		if !t.DType.IsWeight() {
+		if !t.IsWeight() {
 			r.WrongDType = append(r.WrongDType, Mismatch{t.Name, t.File, t.DType, t.Shape, e.Shape})
 		}
 	}
@@ -132,7 +132,7 @@ func (r Report) Err() error {
 		return fmt.Errorf("weights: %s: tensor %q has shape %v, want %v%s", m.File, m.Name, m.Shape, m.Want, more)
 	case len(r.WrongDType) > 0:
 		m := r.WrongDType[0]
-		return fmt.Errorf("weights: %s: tensor %q is %s, want F32, F16 or BF16%s%s", m.File, m.Name, m.DType, quantisedHint(m.Name), more)
+		return fmt.Errorf("weights: %s: tensor %q is %s, want %s%s%s", m.File, m.Name, m.DType, weightTypes, quantisedHint(m.Name), more)
 	}
 	return fmt.Errorf("weights: %s: tensor %q is missing%s", r.Path, r.Missing[0].Name, more)
 }
@@ -140,7 +140,7 @@ func (r Report) Err() error {
 // quantisedHint explains the usual reason for an integer weight.
 func quantisedHint(name string) string {
 	if strings.HasSuffix(name, ".weight") {
-		return ": quantised checkpoints are not supported, use the original one"
+		return ": a quantised checkpoint of an unknown kind, use the original one"
 	}
 	return ""
 }
