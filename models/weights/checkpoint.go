@@ -200,3 +200,18 @@ func sortedKeys[V any](m map[string]V) []string {
 	sort.Strings(keys)
 	return keys
 }
+
+// Forget says that a tensor's data will not be read again soon, so that reading all of a large checkpoint does not fill the
+// memory. Reading it again is allowed and reads the file again.
+func (c *Checkpoint) Forget(t Tensor) {
+	for _, f := range c.files {
+		if f.path != t.File || t.at == 0 {
+			continue
+		}
+		f.mu.Lock()
+		if f.close != nil {
+			forget(f.mapping, t.at, t.at+int64(len(t.Data)))
+		}
+		f.mu.Unlock()
+	}
+}

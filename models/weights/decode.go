@@ -137,6 +137,28 @@ func (t Tensor) decode(dst []byte, begin, end int, to DType) error {
 	})
 }
 
+// Values writes the elements of a tensor of weights from one on, as float32. For types whose elements share a record, at and
+// len(dst) must be multiples of 32. A value that is not finite, and a file that cannot be read, is an error that names the
+// tensor. One goroutine does it, so that callers can split the work.
+func (t Tensor) Values(dst []float32, at int) error {
+	if !t.IsWeight() {
+		return t.errorf("element type is %s, want %s", t.DType, weightTypes)
+	}
+	err := guarded(func() error {
+		if err := t.values(dst, at); err != nil {
+			return err
+		}
+		if i := firstBroken(dst); i >= 0 {
+			return notFinite(t, at+i)
+		}
+		return nil
+	})
+	if err != nil {
+		return t.errorf("%w", err)
+	}
+	return nil
+}
+
 // values widens or decodes a run of elements of any tensor of weights.
 func (t Tensor) values(dst []float32, at int) error {
 	if t.coded() {

@@ -15,7 +15,6 @@ import (
 type File struct {
 	path     string
 	size     int64
-	begins   map[string]int64 // where tensors begin, in bytes from the start of the file
 	tensors  map[string]Tensor
 	names    []string
 	metadata map[string]string
@@ -103,14 +102,13 @@ func parseSafetensors(path string, data []byte) (*File, error) {
 // newFile makes the views of tensors, which are sorted by name, in the data section, which starts at a byte of the file.
 func newFile(path string, size, start int64, body []byte, entries []entry, metadata map[string]string) *File {
 	file := &File{
-		path: path, size: size, metadata: metadata, begins: make(map[string]int64, len(entries)),
+		path: path, size: size, metadata: metadata,
 		tensors: make(map[string]Tensor, len(entries)), names: make([]string, len(entries)),
 	}
 	for i, e := range entries {
 		file.names[i] = e.name
-		file.begins[e.name] = start + e.begin
 		file.tensors[e.name] = Tensor{
-			Name: e.name, DType: e.dtype, Shape: e.shape, Data: body[e.begin:e.end:e.end], File: path,
+			Name: e.name, DType: e.dtype, Shape: e.shape, Data: body[e.begin:e.end:e.end], File: path, at: start + e.begin,
 		}
 	}
 	return file

@@ -15,6 +15,7 @@ type Tensor struct {
 	Data   []byte // view into the mapping; len is DType.Bytes(Elements())
 	Scales Scales // of quantised elements whose scales are a tensor of their own
 	File   string // path of the file it lies in
+	at     int64  // bytes from the start of the file to Data
 }
 
 // Scales are the factors of quantised elements: an element's value is its code times the scale of its run. The zero

@@ -258,3 +258,15 @@ func WriteFile(path string, tensors []Tensor, metadata map[string]string) error 
 	}
 	return w.Close()
 }
+
+// DataBytes is the size of all declared tensors together.
+func (w *Writer) DataBytes() int64 { return w.total }
+
+// Size is the length of the whole file.
+func (w *Writer) Size() int64 {
+	n := int64(len(w.head))
+	for _, t := range w.order {
+		n += t.Bytes() + padding(t.Bytes(), w.align)
+	}
+	return n
+}
