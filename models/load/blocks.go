@@ -16,8 +16,9 @@ type Blocks struct {
 // NewBlocks lays out blocks whose tensors' names begin with these prefixes. Blocks that are not alike are an error.
 func NewBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision) (*Blocks, error) {
 	b := &Blocks{prefixes: prefixes, reader: r}
+	types := newAlike(spec, prefixes, r)
 	for k, prefix := range prefixes {
-		g, err := NewGroup(spec, prefix, r, p)
+		g, err := NewGroup(spec, prefix, types, p)
 		if err != nil {
 			return nil, err
 		}

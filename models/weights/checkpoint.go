@@ -73,6 +73,9 @@ func NewCheckpoint(files []*File, opt OpenOptions) (*Checkpoint, error) {
 func newCheckpoint(path string, files []*File, shardOf map[string]string, opt OpenOptions) (*Checkpoint, error) {
 	c := &Checkpoint{path: path, files: files, tensors: map[string]Tensor{}}
 	for _, f := range files {
+		if f.metadata["general.architecture"] == "vae3d" {
+			return nil, fmt.Errorf("weights: %s: an autoencoder as kandinsky.cpp writes it, which lacks the encoder: use the original vae/diffusion_pytorch_model.safetensors", f.path)
+		}
 		for _, stored := range f.Names() {
 			if shardOf != nil && shardOf[stored] != f.Path() {
 				continue
