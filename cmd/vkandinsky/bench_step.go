@@ -166,7 +166,7 @@ func (o *benchOptions) check(log *slog.Logger, cmd *command) (work bench.Options
 		}
 		blocks = 0
 	}
-	work.Swap = dit.SwapOptions{Slots: blocks, Stream: o.swap.stream, Policy: o.swap.policy(), Tier: o.swap.tier()}
+	work.Swap = dit.SwapOptions{Slots: blocks, Stream: o.swap.stream, Policy: o.swap.policy(), Tier: o.swap.tier(), Host: o.swap.host()}
 	if o.start && o.synthetic {
 		err = badInputf("--start compares with reading a checkpoint: it excludes --synthetic")
 		return

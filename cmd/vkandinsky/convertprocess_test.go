@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,6 +95,10 @@ func TestConvertedModelsMakeNearlyTheSamePicture(t *testing.T) {
 			if !(rms <= c.limit) || rms == 0 && c.limit > 5 {
 				t.Errorf("the picture is off by %.3f levels, allowed %g", rms, c.limit)
 			}
+			// Codes that a file has are not coded again.
+			if c.typ == "int8" && !slices.Equal(still(t, dir, "--host-weights", "int8"), got) {
+				t.Error("the picture changes when the blocks wait in the eight bits that their file has")
+			}
 		})
 	}
 }
@@ -151,4 +156,26 @@ func nanScale(d []byte) []byte {
 	at := 8 + int(uint64(d[0])|uint64(d[1])<<8|uint64(d[2])<<16)
 	d[at+2], d[at+3] = 0xc0, 0x7f
 	return d
+}
+
+func TestBlocksThatWaitInEightBits(t *testing.T) {
+	full := still(t, tinyModel, "--blocks-in-memory", "2")
+	pinned := still(t, tinyModel, "--host-weights", "int8", "--blocks-in-memory", "2", "--validate")
+	mapped := still(t, tinyModel, "--host-weights", "int8", "--blocks-in-memory", "1", "--host-tier", "mapped")
+	if !slices.Equal(pinned, mapped) {
+		t.Error("the picture depends on how blocks in eight bits are held")
+	}
+	var squares float64
+	for i := range full {
+		squares += (full[i] - pinned[i]) * (full[i] - pinned[i])
+	}
+	rms := math.Sqrt(squares / float64(len(full)))
+	t.Logf("rms %.3f levels", rms)
+	if rms == 0 || rms > 2 {
+		t.Errorf("the picture is off by %.3f levels, want something up to 2", rms)
+	}
+	start(t, "--checkpoint-dir", tinyModel, "--prompt", "fox", "--host-weights", "int4").wantLine(t, exitBadInput, "--host-weights", "int8")
+	if out := startOK(t, "plan", "--checkpoint-dir", tinyModel, "--host-weights", "int8", "--blocks-in-memory", "2").stdout; !strings.Contains(out, "unpacked") {
+		t.Errorf("plan does not say what unpacking takes:\n%s", out)
+	}
 }

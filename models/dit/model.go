@@ -3,9 +3,11 @@ package dit
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
+	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -38,6 +40,8 @@ type SwapOptions struct {
 	Policy swap.Policy
 	Tier   swap.HostTier
 	Ring   int // staging buffers of the Mapped tier; 0: 2
+	// Host says in what type blocks wait and cross the bus; empty: as the device computes with them.
+	Host load.HostWeights
 	// Repeat makes copies move their bytes so many times, to measure with a slower bus; 0: once.
 	Repeat float64
 }
@@ -60,6 +64,8 @@ type Model struct {
 type stack struct {
 	blocks *load.Blocks
 	swap   *swap.Swapper
+	packed *load.Packed  // nil: blocks are moved as they are used
+	room   memory.Region // where packed ones are unpacked
 }
 
 // New reads the weights and brings to the device what the options keep there, but for the text blocks, which NewPass reads.
@@ -141,11 +147,45 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	s, err := swap.New(ctx, m.device, blocks, swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Name: name, Repeat: o.Repeat})
+	out := &stack{blocks: blocks}
+	if out.packed = o.pack(blocks); out.packed != nil {
+		if out.room, err = m.device.AllocRegion(memory.Device, out.packed.RoomBytes(), name+": unpacked"); err != nil {
+			return nil, err
+		}
+	}
+	out.swap, err = swap.New(ctx, m.device, out.source(), swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Name: name, Repeat: o.Repeat})
 	if err != nil {
+		m.device.FreeRegion(out.room)
 		return nil, err
 	}
-	return &stack{blocks: blocks, swap: s}, nil
+	return out, nil
+}
+
+// pack returns how blocks wait in eight bits, nil when they wait as they are. Coded are the linear layers of attention and
+// feed-forward, as in the block-swap fork's files; modulations, which scale whole channels, are not.
+func (o SwapOptions) pack(blocks *load.Blocks) *load.Packed {
+	if o.Host != load.Int8Weights {
+		return nil
+	}
+	return load.Pack(blocks, func(name string) bool {
+		return strings.Contains(name, "attention.") || strings.Contains(name, "feed_forward.")
+	})
+}
+
+// source is what the swapper moves.
+func (s *stack) source() swap.Source {
+	if s.packed != nil {
+		return s.packed
+	}
+	return s.blocks
+}
+
+// bind returns a block's tensors, unpacked.
+func (s *stack) bind(stream *engine.Stream, mem memory.Region) load.Params {
+	if s.packed != nil {
+		return s.packed.Unpack(stream, mem, s.room)
+	}
+	return s.blocks.Layout.Bind(mem)
 }
 
 // each brings block after block to the device and lets record add its work to the compute stream.
@@ -161,7 +201,7 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 		if b.Ready.Stream != nil {
 			stream.Wait(b.Ready)
 		}
-		if err := record(i, s.blocks.Layout.Bind(b.Mem)); err != nil {
+		if err := record(i, s.bind(stream, b.Mem)); err != nil {
 			return err
 		}
 		if err := s.swap.Release(i, stream); err != nil {
@@ -176,8 +216,8 @@ func (m *Model) Counters() (swap.Counters, swap.Plan) {
 	return m.visual.swap.Counters(), m.visual.swap.Plan()
 }
 
-// BlockBytes returns the size of a visual block.
-func (m *Model) BlockBytes() int64 { return m.visual.blocks.BlockBytes() }
+// BlockBytes returns the size of a visual block as it waits and crosses the bus.
+func (m *Model) BlockBytes() int64 { return m.visual.source().BlockBytes() }
 
 // TakeCopies returns the timed copies of visual blocks since the last call, also after Close; see
 // swap.Swapper.TakeSpans.
@@ -205,6 +245,7 @@ func (m *Model) Close() error {
 	if m.visual != nil {
 		err = m.visual.swap.Close()
 		m.copies = append(m.copies, m.visual.swap.TakeSpans()...)
+		m.device.FreeRegion(m.visual.room)
 		m.visual = nil
 	}
 	if !m.outer.Mem().IsZero() {

@@ -29,6 +29,8 @@ type Options struct {
 	StreamSlots int
 	SwapPolicy  swap.Policy
 	HostTier    swap.HostTier
+	// HostWeights is the type in which visual blocks wait, cross the bus and lie in their slots; "": as they are computed with.
+	HostWeights load.HostWeights
 	// QwenLayersInMemory is how many layers of the text encoder are on the device at once; 0 keeps as many as fit.
 	QwenLayersInMemory int
 	// ExpandTokens is how many tokens an expanded prompt has at most; 0: 256, as upstream has it.

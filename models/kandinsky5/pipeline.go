@@ -243,7 +243,11 @@ func (g *run) report(stage Stage, done, total int) {
 
 // ditSwap returns how the transformer's visual blocks are held, but for the host tier.
 func (p *Pipeline) ditSwap() dit.SwapOptions {
-	return dit.SwapOptions{Slots: p.opts.BlocksInMemory, Stream: p.opts.StreamSlots, Policy: p.opts.SwapPolicy}
+	return p.opts.ditSwap()
+}
+
+func (o Options) ditSwap() dit.SwapOptions {
+	return dit.SwapOptions{Slots: o.BlocksInMemory, Stream: o.StreamSlots, Policy: o.SwapPolicy, Host: o.HostWeights}
 }
 
 func (g *run) loadTransformer(ctx context.Context) error {

@@ -318,7 +318,7 @@ func (p *planner) denoise() error {
 	request := dit.Request{Config: DiTConfig(p.config), Reader: p.nets.dit, Half: p.limits.Half && p.opts.Precision == load.Mixed,
 		Size: dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth}, TextRows: p.config.Model.Qwen.MaxLength,
 		Branches: len(s.texts()), Times: s.Steps, Residuals: s.MagCache, MaxAllocation: p.limits.MaxAllocation,
-		Options: dit.Options{Precision: p.opts.Precision, Visual: dit.SwapOptions{Slots: p.opts.BlocksInMemory, Stream: p.opts.StreamSlots, Policy: p.opts.SwapPolicy}}}
+		Options: dit.Options{Precision: p.opts.Precision, Visual: p.opts.ditSwap()}}
 	tier := p.opts.HostTier
 	if tier == "" {
 		tier = swap.Pinned

@@ -2,6 +2,7 @@ package weights
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
@@ -166,4 +167,33 @@ func (t Tensor) values(dst []float32, at int) error {
 		return nil
 	}
 	return widen(dst, t.part(at, at+len(dst)), t.DType)
+}
+
+// CopyInt8 copies the codes of an int8 tensor, and the scale of every run of so many elements as float32. It returns false,
+// and copies nothing, when the tensor is not int8 or has scales for runs that are not whole ones of these. len(codes) must be
+// the number of elements and len(scales) four for each run. Scales that are not finite are an error as in ConvertFinite.
+func (t Tensor) CopyInt8(codes, scales []byte, run int) (bool, error) {
+	if t.DType != I8 || t.Scales.Run == 0 || t.Scales.Run%run != 0 {
+		return false, nil
+	}
+	if n := t.Elements(); len(codes) != n || n%run != 0 || len(scales) != n/run*4 {
+		panic(fmt.Sprintf("weights.CopyInt8: buffers of %d and %d bytes for tensor %q %v with a scale for %d", len(codes), len(scales), t.Name, t.Shape, run))
+	}
+	if err := t.CopyTo(codes); err != nil {
+		return false, err
+	}
+	err := guarded(func() error {
+		for k := range len(scales) / 4 {
+			s := t.Scales.at(k * run / t.Scales.Run)
+			if s*128-s*128 != 0 {
+				return notFinite(t, k*run)
+			}
+			binary.LittleEndian.PutUint32(scales[4*k:], math.Float32bits(s))
+		}
+		return nil
+	})
+	if err != nil {
+		return false, t.errorf("%w", err)
+	}
+	return true, nil
 }

@@ -193,6 +193,32 @@ func TestDecodingAcrossPieces(t *testing.T) {
 	}
 }
 
+func TestInt8CodesAreCopiedAsTheyAre(t *testing.T) {
+	tensor := Tensor{Name: "w", DType: I8, Shape: []int{2, 8}, Data: []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+		Scales: Scales{DType: BF16, Run: 8, Data: floats(BF16, nil, 0.5, 2).Data}}
+	codes, scales := make([]byte, 16), make([]byte, 16)
+	if ok, err := tensor.CopyInt8(codes, scales, 4); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if want := floats(F32, nil, 0.5, 0.5, 2, 2).Data; string(scales) != string(want) || string(codes) != string(tensor.Data) {
+		t.Errorf("codes %x, scales %x", codes, scales)
+	}
+	if ok, _ := tensor.CopyInt8(codes, scales, 3); ok {
+		t.Error("scales for 8 elements were taken as some for 3")
+	}
+	plain := tensor
+	plain.DType = F8E4M3
+	if ok, _ := plain.CopyInt8(codes, scales, 4); ok {
+		t.Error("fp8 was taken as int8")
+	}
+	for _, broken := range []float32{float32(math.NaN()), float32(math.Inf(-1)), math.MaxFloat32} {
+		tensor.Scales = Scales{DType: F32, Run: 8, Data: floats(F32, nil, 0.5, broken).Data}
+		if _, err := tensor.CopyInt8(codes, scales, 4); !errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), `"w"`) {
+			t.Errorf("a scale of %g: %v", broken, err)
+		}
+	}
+}
+
 func FuzzScales(f *testing.F) {
 	f.Add(uint8(2), uint8(4), uint8(2), uint8(2), false)
 	f.Fuzz(func(t *testing.T, rows, columns, scaleRows, scaleColumns uint8, fp8 bool) {
