@@ -55,9 +55,9 @@ func levels(p image.Image) (out []float64) {
 	return out
 }
 
-// TestConvertedModelsMakeNearlyTheSamePicture goes the user's road: convert, inspect, generate. The numbers are levels of 256,
-// root mean square: what the types differed by when this was written, two and a half times over. Random weights of a small
-// network forgive less than a trained one.
+// TestConvertedModelsMakeNearlyTheSamePicture goes the user's road: convert, inspect, generate. (Package kandinsky5 tests every
+// type.) The numbers are levels of 256, root mean square: what the types differed by when this was written, two and a half
+// times over. Random weights of a small network forgive less than a trained one.
 func TestConvertedModelsMakeNearlyTheSamePicture(t *testing.T) {
 	want := still(t, tinyModel)
 	for _, c := range []struct {
@@ -67,8 +67,6 @@ func TestConvertedModelsMakeNearlyTheSamePicture(t *testing.T) {
 	}{
 		{"bf16", "x.gguf", 0, nil},
 		{"int8", "x.safetensors", 2, []string{"--enable-block-swap", "--blocks-in-memory", "2"}},
-		{"fp8", "x.safetensors", 10, []string{"--blocks-in-memory", "1", "--host-tier", "mapped"}},
-		{"q8_0", "x.gguf", 3, []string{"--enable-block-swap=false"}},
 		{"q4_0", "x.gguf", 45, []string{"--blocks-in-memory", "2", "--host-tier", "mapped"}},
 	} {
 		t.Run(c.typ, func(t *testing.T) {
