@@ -34,6 +34,7 @@ func convertCommand() *command {
 	f.StringVar(&typeName, "type", "", "`TYPE` of the matrices: bf16, f16, f32, int8, fp8, q8_0, q5_1, q5_0, q4_1 or q4_0")
 	f.StringVar(&component, "component", "", "`NETWORK` of a whole model: dit, vae, qwen or clip (default dit)")
 	f.BoolVar(&o.Overwrite, "overwrite", false, "replace OUT if it exists")
+	f.BoolVar(&o.Resume, "resume", false, "when interrupted, leave OUT.partial to go on from; go on from one that is there")
 	g := cmd.flags.group("Output")
 	g.BoolVar(&asJSON, "json", false, "print JSON")
 	log.register(g)
@@ -91,6 +92,9 @@ func printConverted(w io.Writer, r convert.Report) error {
 		fmt.Sprintf("%s\t%s, %s, %d tensors, %s parameters", r.Out, r.Component, r.Type, r.Tensors, grouped(r.Parameters)),
 		fmt.Sprintf("size\t%s, from %s", memory.Size(r.Bytes), memory.Size(r.BytesIn)),
 		fmt.Sprintf("error\trms %s, max %s", share(r.Error.RMS), share(r.Error.Max)),
+	}
+	if r.Resumed > 0 {
+		rows = append(rows, fmt.Sprintf("resumed\tafter %s", memory.Size(r.Resumed)))
 	}
 	if r.Worst != "" {
 		rows = append(rows, fmt.Sprintf("worst tensor\trms %s, max %s: %s", share(r.WorstError.RMS), share(r.WorstError.Max), r.Worst))

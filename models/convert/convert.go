@@ -30,6 +30,9 @@ type Options struct {
 	Out       string            // a new file; its name's ending says the format
 	Type      Type
 	Overwrite bool // replace an existing file
+	// Resume leaves an unfinished file, Out with ".partial" after it, when the conversion is interrupted or fails, and goes on
+	// from one that the same conversion left.
+	Resume bool
 	// Progress, if set, is called now and then, from one goroutine, with the bytes written and to be written.
 	Progress func(done, total int64)
 }
@@ -47,6 +50,7 @@ type Report struct {
 	BytesIn    int64             `json:"bytes_in"`
 	Bytes      int64             `json:"bytes"` // of the new file
 	SHA256     string            `json:"sha256"`
+	Resumed    int64             `json:"resumed,omitempty"` // bytes that an earlier run had written
 	Error      Error             `json:"error"`
 	Worst      string            `json:"worst,omitempty"` // the tensor with the largest rms error, if any value changed
 	WorstError Error             `json:"worst_error"`
@@ -61,7 +65,7 @@ type network struct {
 }
 
 // Run converts a checkpoint. Errors about what was asked for, or about the old file, wrap ErrInput or weights.ErrNotFinite. When
-// the context ends nothing is left.
+// the context ends nothing is left, but for Options.Resume.
 func Run(ctx context.Context, o Options) (Report, error) {
 	start := time.Now()
 	format, err := formatOf(o.Out, o.Type)
@@ -133,10 +137,16 @@ func (r *Report) convert(ctx context.Context, o Options, n network, ckpt *weight
 		return inputError("%w", err)
 	}
 	sum := sha256.New()
-	err = w.CopyTo(sum)
+	j := job{plan: p, ckpt: ckpt, writer: w, progress: o.Progress, lost: map[string]*deviation{}}
+	if o.Resume {
+		r.Resumed, err = j.resume(o, sum)
+	} else {
+		err = w.CopyTo(sum)
+	}
 	if err == nil {
-		j := job{plan: p, ckpt: ckpt, writer: w, progress: o.Progress}
-		if err = j.run(ctx); err == nil {
+		if err = j.run(ctx); err != nil {
+			err = oneline.Join(err, j.keeper.stop(w))
+		} else {
 			r.take(j, w, sum)
 			err = finish(w, n.component, p)
 		}
@@ -144,7 +154,7 @@ func (r *Report) convert(ctx context.Context, o Options, n network, ckpt *weight
 	if err != nil {
 		return oneline.Join(err, w.Abort())
 	}
-	return nil
+	return j.keeper.done()
 }
 
 // take fills in what the run found out.
@@ -157,7 +167,7 @@ func (r *Report) take(j job, w *weights.Writer, sum hash.Hash) {
 			r.Worst, r.WorstError = name, e
 		}
 		r.Error.Max = max(r.Error.Max, d.error().Max)
-		r.Parameters += d.count
+		r.Parameters += d.Count
 	}
 	r.Error.RMS = all.error().RMS
 }

@@ -10,9 +10,11 @@ type Error struct {
 
 // deviation collects differences.
 type deviation struct {
-	count           int64
-	squares, values float64 // sums of squares of the differences and of the original
-	worst, largest  float64 // magnitudes
+	Count   int64   `json:"count"`
+	Squares float64 `json:"squares"` // sum of those of the differences
+	Values  float64 `json:"values"`  // and of those of the original
+	Worst   float64 `json:"worst"`   // magnitude of a difference
+	Largest float64 `json:"largest"` // and of an original value
 }
 
 // compare adds the differences of two runs of values.
@@ -30,15 +32,15 @@ func (d *deviation) compare(original, now []float32) {
 
 // add joins two collections.
 func (d *deviation) add(o deviation) {
-	d.count += o.count
-	d.squares, d.values = d.squares+o.squares, d.values+o.values
-	d.worst, d.largest = max(d.worst, o.worst), max(d.largest, o.largest)
+	d.Count += o.Count
+	d.Squares, d.Values = d.Squares+o.Squares, d.Values+o.Values
+	d.Worst, d.Largest = max(d.Worst, o.Worst), max(d.Largest, o.Largest)
 }
 
 // error is relative to the original; of zeros that stayed zeros it is zero.
 func (d *deviation) error() Error {
-	if d.squares == 0 || d.values == 0 {
+	if d.Squares == 0 || d.Values == 0 {
 		return Error{}
 	}
-	return Error{Max: d.worst / d.largest, RMS: math.Sqrt(d.squares / d.values)}
+	return Error{Max: d.Worst / d.Largest, RMS: math.Sqrt(d.Squares / d.Values)}
 }

@@ -6,5 +6,5 @@
 // grow with the checkpoint.
 //
 // The file appears under its name when it is complete, was read back and lies on the disk; until then, and after an error,
-// there is none.
+// there is none. A run that may be resumed keeps a journal beside the unfinished file.
 package convert

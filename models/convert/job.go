@@ -26,6 +26,8 @@ type job struct {
 	lost     map[string]*deviation // by the source's name
 	scales   map[string]float32    // of fp8 matrices, likewise
 	written  int64
+	from     int     // the tensor to begin with
+	keeper   *keeper // nil unless the conversion can be resumed
 }
 
 // piece is a run of elements of an output that is coded, or will be.
@@ -42,7 +44,7 @@ type piece struct {
 
 // run codes pieces on all processors and writes them in order. A piece waits for the writer when too many are ahead of it.
 func (j *job) run(ctx context.Context) error {
-	j.lost, j.scales = map[string]*deviation{}, map[string]float32{}
+	j.scales = map[string]float32{}
 	group, ctx := errgroup.WithContext(ctx)
 	queue := make(chan *piece, runtime.GOMAXPROCS(0))
 	group.Go(func() error {
@@ -66,7 +68,7 @@ func (j *job) code(ctx context.Context, group *errgroup.Group, queue chan<- *pie
 	for _, o := range j.plan.outputs {
 		byName[o.info.Name] = o
 	}
-	for _, info := range j.writer.Order() {
+	for _, info := range j.writer.Order()[j.from:] {
 		o := byName[info.Name]
 		scale, err := j.matrixScale(ctx, o)
 		if err != nil {
@@ -113,8 +115,11 @@ func (j *job) write(ctx context.Context, p *piece) error {
 		}
 		j.lost[name].add(p.lost)
 	}
-	if p.last {
-		j.ckpt.Forget(p.out.source)
+	j.ckpt.Forget(p.out.source, p.at, min(p.at+pieceElements, p.out.source.Elements()))
+	if p.last && j.keeper != nil {
+		if err := j.keeper.whole(j.writer); err != nil {
+			return err
+		}
 	}
 	j.written += int64(len(p.data))
 	if j.progress != nil {
@@ -131,7 +136,7 @@ func (j *job) matrixScale(ctx context.Context, o output) (float32, error) {
 	if scale, ok := j.scales[o.source.Name]; ok {
 		return scale, nil
 	}
-	amax, err := largest(ctx, o.source)
+	amax, err := j.largest(ctx, o.source)
 	if err != nil {
 		return 0, err
 	}
@@ -144,7 +149,7 @@ func (j *job) matrixScale(ctx context.Context, o output) (float32, error) {
 }
 
 // largest reads a whole tensor for its largest magnitude.
-func largest(ctx context.Context, t weights.Tensor) (float32, error) {
+func (j *job) largest(ctx context.Context, t weights.Tensor) (float32, error) {
 	elements := t.Elements()
 	found := make([]float32, (elements+pieceElements-1)/pieceElements)
 	group, ctx := errgroup.WithContext(ctx)
@@ -157,6 +162,7 @@ func largest(ctx context.Context, t weights.Tensor) (float32, error) {
 			values := make([]float32, min(pieceElements, elements-k*pieceElements))
 			err := t.Values(values, k*pieceElements)
 			found[k] = quant.Amax(values)
+			j.ckpt.Forget(t, k*pieceElements, k*pieceElements+len(values))
 			return err
 		})
 	}

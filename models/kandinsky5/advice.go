@@ -6,6 +6,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine/vk"
 	"github.com/vkandinsky/vkandinsky/memory"
+	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
@@ -24,7 +25,10 @@ func advise(stage Stage, err error, o Options) error {
 }
 
 func adviseHost(o Options) string {
-	if o.HostTier != swap.Mapped && o.BlocksInMemory > 0 {
+	switch waiting := o.HostTier != swap.Mapped && o.BlocksInMemory > 0; {
+	case waiting && o.HostWeights != load.Int8Weights:
+		return "leave waiting blocks in the checkpoint file (--host-tier mapped), let them have eight bits (--host-weights int8), or raise --ram-budget"
+	case waiting:
 		return "leave waiting blocks in the checkpoint file (--host-tier mapped), or raise --ram-budget"
 	}
 	return "raise --ram-budget"

@@ -204,16 +204,16 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// Forget says that a tensor's data will not be read again soon, so that reading all of a large checkpoint does not fill the
-// memory. Reading it again is allowed and reads the file again.
-func (c *Checkpoint) Forget(t Tensor) {
+// Forget says that elements begin to end−1 of a tensor will not be read again soon, so that reading all of a large
+// checkpoint does not fill the memory. Reading them again is allowed and reads the file again.
+func (c *Checkpoint) Forget(t Tensor, begin, end int) {
 	for _, f := range c.files {
 		if f.path != t.File || t.at == 0 {
 			continue
 		}
 		f.mu.Lock()
 		if f.close != nil {
-			forget(f.mapping, t.at, t.at+int64(len(t.Data)))
+			forget(f.mapping, t.at+int64(t.DType.Bytes(begin)), t.at+int64(t.DType.Bytes(end)))
 		}
 		f.mu.Unlock()
 	}

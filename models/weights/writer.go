@@ -46,6 +46,7 @@ type Writer struct {
 	tensor  int   // the one that is being written
 	left    int64 // bytes of it that are to come
 	copies  io.Writer
+	kept    bool // the file is the caller's: Abort leaves it
 	err     error
 }
 
@@ -82,6 +83,9 @@ func (w *Writer) start(header []byte) (_ *Writer, err error) {
 // the first Write.
 func (w *Writer) CopyTo(other io.Writer) error {
 	w.copies = other
+	if w.tensor >= 0 {
+		return nil // the other writer has had what Keep found
+	}
 	_, err := other.Write(w.head)
 	return err
 }
@@ -210,7 +214,10 @@ func (w *Writer) Close() error {
 		return errors.Join(w.err, w.Abort())
 	}
 	name := w.tmp.Name()
-	err := w.tmp.Chmod(0o644) // CreateTemp makes private files
+	var err error
+	if !w.kept {
+		err = w.tmp.Chmod(0o644) // CreateTemp makes private files
+	}
 	err = errors.Join(err, w.tmp.Close())
 	w.tmp = nil
 	if err == nil {
@@ -222,13 +229,16 @@ func (w *Writer) Close() error {
 	return w.err
 }
 
-// Abort removes what was written. After Close it does nothing.
+// Abort removes what was written, unless it was to be kept. After Close it does nothing.
 func (w *Writer) Abort() error {
 	if w.tmp == nil {
 		return nil
 	}
 	name := w.tmp.Name()
-	err := errors.Join(w.tmp.Close(), os.Remove(name))
+	err := w.tmp.Close()
+	if !w.kept {
+		err = errors.Join(err, os.Remove(name))
+	}
 	w.tmp = nil
 	if w.err == nil {
 		w.err = fmt.Errorf("weights: write %s: aborted", w.path)
