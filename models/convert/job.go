@@ -100,7 +100,9 @@ func (j *job) write(ctx context.Context, p *piece) error {
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		return ctx.Err()
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	if p.err != nil {
 		return p.err

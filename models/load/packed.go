@@ -97,7 +97,7 @@ func (r *checkpointReader) ReadInt8(ctx context.Context, name string, shape []in
 }
 
 // codePiece is about how many elements one goroutine codes at a time.
-const codePiece = 1 << 20
+const codePiece = 1 << 18
 
 // code reads a matrix and codes it, on all processors, or takes the codes that its file has, so that nothing is lost twice.
 func (e Entry) code(ctx context.Context, r Reader, name string, codes, scales []byte) error {
