@@ -118,6 +118,9 @@ func narrow(dst []byte, src []float32, to DType) error {
 	case F16:
 		numeric.F16FromF32s(dst, src)
 	case BF16:
+		if numeric.BF16FromFiniteF32s(dst, src) {
+			return nil
+		}
 		numeric.BF16FromF32s(dst, src)
 	}
 	if i := firstNonFinite(dst, to); i >= 0 {

@@ -17,8 +17,9 @@ type decoder struct {
 	t     Tensor
 	table *quant.Table // of the codes without scale; nil for records
 
-	scaled *quant.Table // of the codes with the scale of run at
-	at     int
+	scaled  *quant.Table // of the codes with the scale of run at
+	rounded *quant.TableBF16
+	at      int
 }
 
 func (t Tensor) decoder() *decoder {
@@ -57,9 +58,7 @@ func (d *decoder) values(dst []float32, at int) {
 		n := min(len(dst), (k+1)*run-at)
 		switch scale := d.t.Scales.at(k); {
 		case run >= tableRun:
-			if d.at != k {
-				d.scaled, d.at = d.table.Scaled(scale), k
-			}
+			d.scale(k, scale)
 			d.scaled.Decode(dst[:n], src[:n])
 		case d.t.DType == I8:
 			decodeInt8(dst[:n], src[:n], scale)
@@ -71,6 +70,51 @@ func (d *decoder) values(dst []float32, at int) {
 		}
 		dst, src, at = dst[n:], src[n:], at+n
 	}
+}
+
+// scale makes the tables of run k.
+func (d *decoder) scale(k int, scale float32) {
+	if d.at != k {
+		d.scaled, d.rounded, d.at = d.table.Scaled(scale), nil, k
+	}
+}
+
+// bf16 is values rounded to bfloat16. It returns false where a value may not be finite, for which values is the way to look.
+func (d *decoder) bf16(dst []byte, at int) (finite bool) {
+	elements := len(dst) / 2
+	src, run := d.t.part(at, at+elements), d.t.Scales.Run
+	switch {
+	case d.table == nil:
+		return d.t.DType.Block().DecodeBF16(dst, src)
+	case run == 0:
+		return d.lookUp(dst, src)
+	}
+	for len(src) > 0 {
+		k := at / run
+		n := min(len(src), (k+1)*run-at)
+		switch scale := d.t.Scales.at(k); {
+		case run >= tableRun:
+			d.scale(k, scale)
+			finite = d.lookUp(dst[:2*n], src[:n])
+		case d.t.DType == I8:
+			finite = quant.Int8BF16(dst[:2*n], src[:n], scale)
+		default:
+			finite = false // short runs of fp8 are rare
+		}
+		if !finite {
+			return false
+		}
+		dst, src, at = dst[2*n:], src[n:], at+n
+	}
+	return true
+}
+
+// lookUp decodes by the table of the current run.
+func (d *decoder) lookUp(dst, src []byte) bool {
+	if d.rounded == nil {
+		d.rounded = d.scaled.BF16()
+	}
+	return d.rounded.Decode(dst, src)
 }
 
 func decodeInt8(dst []float32, src []byte, scale float32) {
@@ -90,30 +134,6 @@ func (s Scales) at(k int) float32 {
 	return math.Float32frombits(binary.LittleEndian.Uint32(s.Data[4*k:]))
 }
 
-// eachDecoded calls use with the values of a run of a coded tensor's elements, a cacheful at a time.
-func (t Tensor) eachDecoded(begin, end int, use func(at int, values []float32) error) error {
-	d := t.decoder()
-	scratch := make([]float32, scratchElements)
-	for at := begin; at < end; at += len(scratch) {
-		values := scratch[:min(len(scratch), end-at)]
-		d.values(values, at)
-		if err := use(at, values); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkDecoded looks for NaN and infinities in what a run of a coded tensor's elements decodes to.
-func (t Tensor) checkDecoded(begin, end int) error {
-	return t.eachDecoded(begin, end, func(at int, values []float32) error {
-		if i := firstBroken(values); i >= 0 {
-			return notFinite(t, at+i)
-		}
-		return nil
-	})
-}
-
 // firstBroken is the index of the first NaN or infinity, or -1.
 func firstBroken(values []float32) int {
 	for i, f := range values {
@@ -124,18 +144,39 @@ func firstBroken(values []float32) int {
 	return -1
 }
 
-// decode converts a run of a coded tensor's elements. A value that is not finite is an error.
-func (t Tensor) decode(dst []byte, begin, end int, to DType) error {
-	return t.eachDecoded(begin, end, func(at int, values []float32) error {
-		out := dst[(at-begin)*to.Size():][:len(values)*to.Size()]
-		if to == BF16 && numeric.BF16FromFiniteF32s(out, values) {
-			return nil
-		}
+// checkDecoded looks for NaN and infinities in what a run of a coded tensor's elements decodes to.
+func (t Tensor) checkDecoded(begin, end int) error {
+	d := t.decoder()
+	scratch := make([]float32, scratchElements)
+	for at := begin; at < end; at += len(scratch) {
+		values := scratch[:min(len(scratch), end-at)]
+		d.values(values, at)
 		if i := firstBroken(values); i >= 0 {
 			return notFinite(t, at+i)
 		}
-		return narrow(out, values, to)
-	})
+	}
+	return nil
+}
+
+// decode converts a run of a coded tensor's elements, a cacheful at a time. A value that is not finite is an error.
+func (t Tensor) decode(dst []byte, begin, end int, to DType) error {
+	d := t.decoder()
+	scratch := make([]float32, scratchElements)
+	for at := begin; at < end; at += len(scratch) {
+		values := scratch[:min(len(scratch), end-at)]
+		out := dst[(at-begin)*to.Size():][:len(values)*to.Size()]
+		if to == BF16 && d.bf16(out, at) {
+			continue
+		}
+		d.values(values, at)
+		if i := firstBroken(values); i >= 0 {
+			return notFinite(t, at+i)
+		}
+		if err := narrow(out, values, to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Values writes the elements of a tensor of weights from one on, as float32. For types whose elements share a record, at and

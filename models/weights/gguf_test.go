@@ -312,8 +312,15 @@ func FuzzOpenGGUF(f *testing.F) {
 				t.Fatalf("%s %v has %d bytes", tensor.DType, tensor.Shape, len(tensor.Data))
 			}
 			_ = tensor.CheckFinite()
-			if tensor.IsWeight() {
-				_ = ConvertTo(make([]byte, 2*tensor.Elements()), tensor, BF16)
+			if !tensor.IsWeight() {
+				continue
+			}
+			got, want := make([]byte, 2*tensor.Elements()), make([]byte, 2*tensor.Elements())
+			if ConvertFinite(got, tensor, BF16) != nil {
+				continue
+			}
+			if numeric.BF16FromF32s(want, tensor.Float32s()); !bytes.Equal(got, want) {
+				t.Errorf("%s %v decodes to %x, want %x", tensor.DType, tensor.Shape, got, want)
 			}
 		}
 	})
