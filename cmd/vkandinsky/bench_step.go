@@ -247,7 +247,7 @@ func printBench(w io.Writer, r *bench.Report, kernels int) error {
 		fmt.Sprintf("device\t%s, %s, kernels %s", r.Device, r.Driver, r.Kernels),
 		fmt.Sprintf("model\t%s, %s precision", r.Config, r.Precision),
 		fmt.Sprintf("work\t%d s of %d×%d: %d visual and %d text tokens, %d branches of %.3g TFLOP%s", r.Seconds, r.Size.Width, r.Size.Height, r.Tokens, r.TextTokens, r.Branches, r.Work.Total()/1e12, attention),
-		fmt.Sprintf("blocks\t%s", r.PlanText),
+		fmt.Sprintf("blocks\t%s; waiting in %s", r.PlanText, r.HostWeights),
 		fmt.Sprintf("start\t%s for the weights (pinned memory %s of it), %s for the text blocks", seconds(r.LoadTime), seconds(r.Swap.PinTime), seconds(r.TextTime)),
 	}
 	if r.ReadOnce > 0 {
