@@ -26,48 +26,60 @@ func convertCommand() *command {
 			"vkandinsky convert --component qwen weights/text_encoder qwen_fp8.safetensors --type fp8 --json",
 		},
 	}
-	var o convert.Options
-	var typeName, component string
-	var asJSON bool
-	var log logFlags
+	var o convertOptions
 	f := cmd.flags.group("What to write")
-	f.StringVar(&typeName, "type", "", "`TYPE` of the matrices: bf16, f16, f32, int8, fp8, q8_0, q5_1, q5_0, q4_1 or q4_0")
-	f.StringVar(&component, "component", "", "`NETWORK` of a whole model: dit, vae, qwen or clip (default dit)")
+	f.StringVar(&o.typeName, "type", "", "`TYPE` of the matrices: bf16, f16, f32, int8, fp8, q8_0, q5_1, q5_0, q4_1 or q4_0")
+	f.StringVar(&o.component, "component", "", "`NETWORK` of a whole model: dit, vae, qwen or clip (default dit)")
 	f.BoolVar(&o.Overwrite, "overwrite", false, "replace OUT if it exists")
 	f.BoolVar(&o.Resume, "resume", false, "when interrupted, leave OUT.partial to go on from; go on from one that is there")
 	g := cmd.flags.group("Output")
-	g.BoolVar(&asJSON, "json", false, "print JSON")
-	log.register(g)
+	g.BoolVar(&o.asJSON, "json", false, "print JSON")
+	o.log.register(g)
 	cmd.run = func(ctx context.Context, c *console, args []string) error {
-		if len(args) != 2 {
-			return badInput(fmt.Errorf("convert: name the old and the new file, got %d names", len(args)))
+		if err := o.check(args); err != nil {
+			return badInput(err)
 		}
-		if _, err := log.logger(c); err != nil {
+		if _, err := o.log.logger(c); err != nil {
 			return err
 		}
-		o.In, o.Out, o.Component = args[0], args[1], weights.Component(component)
-		if component != "" && !slices.Contains(weights.Components(), o.Component) {
-			return badInput(fmt.Errorf("--component %q: use dit, vae, qwen or clip", component))
-		}
-		if typeName == "" {
-			return badInput(fmt.Errorf("say what to write: --type int8, for example"))
-		}
-		var err error
-		if o.Type, err = convert.ParseType(typeName); err != nil {
-			return badInput(fmt.Errorf("--type: %w", err))
-		}
-		report, err := runConvert(ctx, c, o, log.quiet)
+		report, err := runConvert(ctx, c, o.Options, o.log.quiet)
 		switch {
 		case errors.Is(err, convert.ErrInput):
 			return badInput(err)
 		case err != nil:
 			return err
-		case asJSON:
+		case o.asJSON:
 			return c.printJSON(report)
 		}
 		return printConverted(c.out, report)
 	}
 	return cmd
+}
+
+// convertOptions are the flags of convert.
+type convertOptions struct {
+	convert.Options
+	typeName, component string
+	asJSON              bool
+	log                 logFlags
+}
+
+// check reads the names and what the flags say.
+func (o *convertOptions) check(args []string) (err error) {
+	if len(args) != 2 {
+		return fmt.Errorf("convert: name the old and the new file, got %d names", len(args))
+	}
+	o.In, o.Out, o.Component = args[0], args[1], weights.Component(o.component)
+	if o.component != "" && !slices.Contains(weights.Components(), o.Component) {
+		return fmt.Errorf("--component %q: use dit, vae, qwen or clip", o.component)
+	}
+	if o.typeName == "" {
+		return fmt.Errorf("say what to write: --type int8, for example")
+	}
+	if o.Type, err = convert.ParseType(o.typeName); err != nil {
+		return fmt.Errorf("--type: %w", err)
+	}
+	return nil
 }
 
 // runConvert converts, with a line of progress.

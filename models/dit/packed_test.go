@@ -3,6 +3,7 @@ package dit
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
+	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -106,4 +108,30 @@ func TestPackedBlocksTakeLittleMoreThanHalf(t *testing.T) {
 		t.Errorf("a block of %d bytes takes %d packed, %.2f of it", full, got, share)
 	}
 	t.Logf("block %d bytes, packed %d, room %d", full, got, packed.RoomBytes())
+}
+
+// TestPackedBlocksThatDoNotFitLeaveNothing raises the budget until a model fits; the devices' own checks find what is left.
+func TestPackedBlocksThatDoNotFitLeaveNothing(t *testing.T) {
+	config := Config{DiTConfig: weights.SmallSynth().DiT}
+	config.ModelDim, config.FFDim = 1024, 4096 // so that slots and the room for unpacking are allocations of their own
+	config.NumVisualBlocks, config.NumTextBlocks = 2, 1
+	refused := map[string]bool{}
+	for budget := int64(8 << 20); ; budget += 8 << 20 {
+		d := enginetest.OpenWith(t, engine.Options{DeviceBudget: budget})
+		m, err := New(t.Context(), d, load.Synthetic(weights.BF16), config, Options{Visual: SwapOptions{Slots: 1, Host: load.Int8Weights}})
+		if err == nil {
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		var over *memory.BudgetError
+		if !errors.As(err, &over) {
+			t.Fatal(err)
+		}
+		refused[over.Label] = true
+	}
+	if !refused["visual blocks: unpacked"] || !refused["visual blocks: slots"] {
+		t.Errorf("refused were %v, want the room for unpacking and the slot among them", refused)
+	}
 }
