@@ -171,7 +171,7 @@ func (o *benchOptions) check(log *slog.Logger, cmd *command) (work bench.Options
 		}
 		blocks = 0
 	}
-	work.Swap = dit.SwapOptions{Slots: blocks, Stream: o.swap.stream, Policy: o.swap.policy(), Tier: o.swap.tier()}
+	work.Swap = dit.SwapOptions{Slots: blocks, Stream: o.swap.stream, Policy: o.swap.policy(), Tier: o.swap.tier(), Host: o.swap.host()}
 	if o.start && o.synthetic {
 		err = badInputf("--start compares with reading a checkpoint: it excludes --synthetic")
 		return
@@ -255,7 +255,7 @@ func printBench(w io.Writer, r *bench.Report, kernels int) error {
 		fmt.Sprintf("device\t%s, %s, kernels %s", r.Device, r.Driver, r.Kernels),
 		fmt.Sprintf("model\t%s, %s precision", r.Config, r.Precision),
 		fmt.Sprintf("work\t%d s of %d×%d: %d visual and %d text tokens, %d branches of %.3g TFLOP%s", r.Seconds, r.Size.Width, r.Size.Height, r.Tokens, r.TextTokens, r.Branches, r.Work.Total()/1e12, attention),
-		fmt.Sprintf("blocks\t%s", r.PlanText),
+		fmt.Sprintf("blocks\t%s; waiting in %s", r.PlanText, r.HostWeights),
 		fmt.Sprintf("start\t%s for the weights (pinned memory %s of it), %s for the text blocks", seconds(r.LoadTime), seconds(r.Swap.PinTime), seconds(r.TextTime)),
 	}
 	if r.Rounding != nil {

@@ -75,7 +75,7 @@ func (f *flags) changed(name string) bool {
 // commands lists the subcommands in the order of the help.
 func commands() []*command {
 	return []*command{
-		generateCommand(), planCommand(), verifyCommand(), doctorCommand(), tuneCommand(), benchCommand(), devicesCommand(), inspectCommand(), synthCommand(), versionCommand(),
+		generateCommand(), planCommand(), verifyCommand(), doctorCommand(), tuneCommand(), benchCommand(), devicesCommand(), inspectCommand(), convertCommand(), synthCommand(), versionCommand(),
 	}
 }
 

@@ -289,7 +289,7 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 // options is how the pipeline holds its networks.
 func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Logger) (kandinsky5.Options, error) {
 	k := kandinsky5.Options{
-		StreamSlots: o.swap.stream, SwapPolicy: o.swap.policy(), HostTier: o.swap.tier(),
+		StreamSlots: o.swap.stream, SwapPolicy: o.swap.policy(), HostTier: o.swap.tier(), HostWeights: o.swap.host(),
 		QwenLayersInMemory: o.hold.qwenLayers, HeadGroups: o.hold.headGroups, Offload: o.hold.offload, QuantizeQwen: o.request.quantizeQwen,
 		HostMemory: int64(o.device.ram), Auto: true, Log: log,
 	}

@@ -17,7 +17,7 @@ import (
 func inspectCommand() *command {
 	cmd := &command{
 		name: "inspect", args: "DIR|FILE", summary: "say what a checkpoint holds, what is missing or has the wrong shape",
-		about: "Looks at a model's folder, one network's folder or a single safetensors file and compares its tensors with what the\n" +
+		about: "Looks at a model's folder, one network's folder or a single safetensors or GGUF file and compares its tensors with what the\n" +
 			"network needs. Exit status 2 when something is missing or wrong.",
 		examples: []string{
 			"vkandinsky inspect Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers",

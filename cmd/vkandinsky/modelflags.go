@@ -99,6 +99,7 @@ type swapFlags struct {
 	enable               bool
 	inMemory, stream     int
 	policyName, tierName string
+	hostName             string
 }
 
 // defaultBlocksInMemory is what --enable-block-swap means without a number, as in the reference program.
@@ -110,10 +111,12 @@ func (s *swapFlags) register(f *pflag.FlagSet) {
 	f.IntVar(&s.stream, "stream-slots", 0, "of these, the `SLOTS` that swapped blocks take turns in (default 2)")
 	f.StringVar(&s.policyName, "swap-policy", "resident", "`POLICY`: resident (most blocks stay, the others stream) or fifo (all take turns)")
 	f.StringVar(&s.tierName, "host-tier", "", "`PLACE` where blocks wait: pinned (host-visible memory) or mapped (the file, through staging buffers); by default what the host has memory for")
+	f.StringVar(&s.hostName, "host-weights", "bf16", "`TYPE` in which blocks wait, cross the bus and lie on the device: bf16, or int8 (little more than half the memory and bus; coarser by about 0.5 % rms)")
 }
 
-func (s *swapFlags) policy() swap.Policy { return swap.Policy(s.policyName) }
-func (s *swapFlags) tier() swap.HostTier { return swap.HostTier(s.tierName) }
+func (s *swapFlags) policy() swap.Policy    { return swap.Policy(s.policyName) }
+func (s *swapFlags) tier() swap.HostTier    { return swap.HostTier(s.tierName) }
+func (s *swapFlags) host() load.HostWeights { return load.HostWeights(s.hostName) }
 
 // blocks returns how many visual blocks the device holds, 0 for all. The command line overrides the configuration, and a
 // number of blocks asks for swapping by itself.
@@ -127,6 +130,9 @@ func (s *swapFlags) blocks(f *flags, config *configs.Config) (int, error) {
 	case "", swap.Pinned, swap.Mapped:
 	default:
 		return 0, badInput(fmt.Errorf("--host-tier %q: use %s or %s", s.tierName, swap.Pinned, swap.Mapped))
+	}
+	if _, err := load.ParseHostWeights(s.hostName); err != nil {
+		return 0, badInput(fmt.Errorf("--host-weights: %w", err))
 	}
 	n, total := 0, config.Model.DiT.NumVisualBlocks
 	switch {

@@ -50,9 +50,11 @@ type Report struct {
 	Plan       swap.Plan     `json:"plan"`
 	PlanText   string        `json:"plan_text"`
 	HostTier   swap.HostTier `json:"host_tier"`
-	BlockBytes int64         `json:"block_bytes"`
-	LoadTime   time.Duration `json:"load_ns"`
-	TextTime   time.Duration `json:"text_ns"` // reading the text blocks and taking the prompts through them
+	// HostWeights is the type in which blocks wait and cross the bus.
+	HostWeights load.HostWeights `json:"host_weights"`
+	BlockBytes  int64            `json:"block_bytes"`
+	LoadTime    time.Duration    `json:"load_ns"`
+	TextTime    time.Duration    `json:"text_ns"` // reading the text blocks and taking the prompts through them
 	// ReadOnce is what reading the checkpoint's files once took before all that, StartRatio LoadTime and TextTime by it.
 	ReadOnce      time.Duration `json:"read_once_ns,omitempty"`
 	StartRatio    float64       `json:"start_by_read_once,omitempty"`
@@ -193,10 +195,14 @@ func newReport(d *engine.Device, o Options) *measured {
 	if tier == "" {
 		tier = swap.Pinned
 	}
+	host := o.Swap.Host
+	if host == "" {
+		host = load.FullWeights
+	}
 	return &measured{Report: &Report{
 		Device: info.Name, Driver: info.Driver + " " + info.DriverInfo, Kernels: d.Caps().Tier.String(), Config: o.Config.Name,
 		Precision: o.Precision.String(), Linear: o.Linear.String(), Size: o.Geometry.Size, Seconds: o.Geometry.Seconds, Tokens: o.Geometry.Tokens,
-		TextTokens: text, Branches: o.branches(), HostTier: tier, Work: WorkOf(&o.Config.Model.DiT, o.Geometry.Tokens, text),
+		TextTokens: text, Branches: o.branches(), HostTier: tier, HostWeights: host, Work: WorkOf(&o.Config.Model.DiT, o.Geometry.Tokens, text),
 		SparseCounted: o.Config.Model.Attention.Nabla,
 	}}
 }

@@ -3,9 +3,11 @@ package dit
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
+	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -43,6 +45,8 @@ type SwapOptions struct {
 	Policy swap.Policy
 	Tier   swap.HostTier
 	Ring   int // staging buffers of the Mapped tier; 0: 2
+	// Host says in what type blocks wait and cross the bus; empty: as the device computes with them.
+	Host load.HostWeights
 	// Repeat makes copies move their bytes so many times, to measure with a slower bus; 0: once.
 	Repeat float64
 }
@@ -65,10 +69,18 @@ type Model struct {
 	past   swap.Counters // of swappers before a Resize
 }
 
+// blockSource are blocks as they wait, of which parts can be read again.
+type blockSource interface {
+	swap.Source
+	Patch(ctx context.Context, i int, dst []byte, changed func(name string) bool) error
+}
+
 // stack is a list of blocks behind a swapper.
 type stack struct {
 	blocks *load.Blocks
 	swap   *swap.Swapper
+	packed *load.Packed  // nil: blocks are moved as they are used
+	room   memory.Region // where packed ones are unpacked
 }
 
 // New reads the weights and brings to the device what the options keep there, but for the text blocks, which NewPass reads.
@@ -168,11 +180,55 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	s, err := swap.New(ctx, m.device, blocks, swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Name: name, Repeat: o.Repeat})
+	out := &stack{blocks: blocks}
+	if out.packed = o.pack(blocks); out.packed != nil {
+		if out.room, err = m.device.AllocRegion(memory.Device, out.packed.RoomBytes(), name+": unpacked"); err != nil {
+			return nil, err
+		}
+	}
+	out.swap, err = swap.New(ctx, m.device, out.source(), swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Name: name, Repeat: o.Repeat})
 	if err != nil {
+		m.device.FreeRegion(out.room)
 		return nil, err
 	}
-	return &stack{blocks: blocks, swap: s}, nil
+	return out, nil
+}
+
+// pack returns how blocks wait in eight bits, nil when they wait as they are. Coded are the linear layers of attention and
+// feed-forward, as in the block-swap fork's files; modulations, which scale whole channels, are not.
+func (o SwapOptions) pack(blocks *load.Blocks) *load.Packed {
+	if o.Host != load.Int8Weights {
+		return nil
+	}
+	return load.Pack(blocks, func(name string) bool {
+		return strings.Contains(name, "attention.") || strings.Contains(name, "feed_forward.")
+	})
+}
+
+// with returns the stack with its blocks as another reader gives them.
+func (s *stack) with(r load.Reader) *stack {
+	next := *s
+	next.blocks = s.blocks.With(r)
+	if s.packed != nil {
+		next.packed = s.packed.With(r)
+	}
+	return &next
+}
+
+// source is what the swapper moves.
+func (s *stack) source() blockSource {
+	if s.packed != nil {
+		return s.packed
+	}
+	return s.blocks
+}
+
+// bind returns a block's tensors, unpacked.
+func (s *stack) bind(stream *engine.Stream, mem memory.Region) load.Params {
+	if s.packed != nil {
+		return s.packed.Unpack(stream, mem, s.room)
+	}
+	return s.blocks.Layout.Bind(mem)
 }
 
 // each brings block after block to the device and lets record add its work to the compute stream.
@@ -188,7 +244,7 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 		if b.Ready.Stream != nil {
 			stream.Wait(b.Ready)
 		}
-		if err := record(i, s.blocks.Layout.Bind(b.Mem)); err != nil {
+		if err := record(i, s.bind(stream, b.Mem)); err != nil {
 			return err
 		}
 		if err := s.swap.Release(i, stream); err != nil {
@@ -209,25 +265,36 @@ func (m *Model) Resize(ctx context.Context, slots int, tier swap.HostTier) error
 	blocks, held := m.visual.blocks, m.held
 	held.Slots, held.Stream, held.Tier = slots, min(held.Stream, slots), tier
 	counters := m.visual.swap.Counters()
-	err := m.visual.swap.Close()
-	m.copies, m.past = append(m.copies, m.visual.swap.TakeSpans()...), m.past.Plus(counters)
-	m.visual = nil
-	if err != nil {
+	if err := m.closeVisual(); err != nil {
 		return err
 	}
+	m.past = m.past.Plus(counters)
 	if err := m.device.Settle(); err != nil {
 		return err
 	}
 	m.held = held
+	var err error
 	m.visual, err = m.newStack(ctx, blocks, held, "visual blocks")
+	return err
+}
+
+// closeVisual frees the visual blocks, but keeps what was timed.
+func (m *Model) closeVisual() error {
+	if m.visual == nil {
+		return nil
+	}
+	err := m.visual.swap.Close()
+	m.copies = append(m.copies, m.visual.swap.TakeSpans()...)
+	m.device.FreeRegion(m.visual.room)
+	m.visual = nil
 	return err
 }
 
 // HeadGroups returns Options.HeadGroups, at least 1.
 func (m *Model) HeadGroups() int { return m.groups }
 
-// BlockBytes returns the size of a visual block.
-func (m *Model) BlockBytes() int64 { return m.visual.blocks.BlockBytes() }
+// BlockBytes returns the size of a visual block as it waits and crosses the bus.
+func (m *Model) BlockBytes() int64 { return m.visual.source().BlockBytes() }
 
 // Rounding tells how much rounding to bytes has changed the weights of the visual blocks that were read; nothing where
 // linear layers are not rounded.
@@ -255,12 +322,7 @@ func (m *Model) Err() error {
 
 // Close frees the weights. It returns an error of the loader that came too late for Evaluate.
 func (m *Model) Close() error {
-	var err error
-	if m.visual != nil {
-		err = m.visual.swap.Close()
-		m.copies = append(m.copies, m.visual.swap.TakeSpans()...)
-		m.visual = nil
-	}
+	err := m.closeVisual()
 	if !m.outer.Mem().IsZero() {
 		m.outer.Free(m.device)
 		m.outer = load.Params{}

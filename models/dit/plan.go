@@ -65,7 +65,7 @@ func Plan(r Request) (*Needs, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Needs{BlockBytes: l.visual.BlockBytes()}
+	n := &Needs{}
 	n.weights.Cut, n.text.Cut, n.visual.Cut = r.Cut, r.Cut, r.Cut
 	n.Add("always", "transformer outside the blocks", 1, l.outer.Bytes)
 	if err := n.addVisual(l.visual, r.Options.Visual); err != nil {
@@ -102,6 +102,11 @@ func (n *Needs) addVisual(blocks *load.Blocks, o SwapOptions) (err error) {
 		return fmt.Errorf("visual blocks: %w", err)
 	}
 	size := blocks.BlockBytes()
+	if packed := o.pack(blocks); packed != nil {
+		size = packed.BlockBytes()
+		n.Add("always", "visual block, unpacked", 1, packed.RoomBytes())
+	}
+	n.BlockBytes = size
 	n.Add("always", fmt.Sprintf("visual blocks (%d of %d)", n.Plan.Slots, n.Plan.Blocks), n.Plan.Slots, size)
 	streamed := int64(len(n.Plan.Streamed))
 	n.LoadedBytes = streamed * size

@@ -11,16 +11,16 @@ import (
 // The memory stays where it is. No pass of the model may be open. After an error the model must be closed.
 func (m *Model) Reload(ctx context.Context, r load.Reader, changed func(name string) bool) error {
 	m.reader = r // text blocks are read with every pass
-	blocks := m.visual.blocks.With(r)
+	next := m.visual.with(r)
 	err := m.visual.swap.Refresh(ctx, swap.Change{
-		Source:  blocks,
-		Changed: func(i int) bool { return blocks.Block(i).Has(changed) },
-		Patch:   func(ctx context.Context, i int, dst []byte) error { return blocks.Patch(ctx, i, dst, changed) },
+		Source:  next.source(),
+		Changed: func(i int) bool { return next.blocks.Block(i).Has(changed) },
+		Patch:   func(ctx context.Context, i int, dst []byte) error { return next.source().Patch(ctx, i, dst, changed) },
 	})
 	if err != nil {
 		return err
 	}
-	m.visual.blocks = blocks
+	m.visual = next
 	if group := m.outer.Group(); group.Has(changed) {
 		return m.outer.Refill(ctx, m.device, r, outerLabel)
 	}

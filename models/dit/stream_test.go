@@ -53,8 +53,14 @@ func TestACutStreamGivesTheSameVelocity(t *testing.T) {
 // velocityOf computes the velocity of made-up weights and inputs.
 func velocityOf(t *testing.T, d *engine.Device, config Config, o Options, size Size) []float32 {
 	t.Helper()
+	return velocityWith(t, d, load.Synthetic(weights.BF16), config, size, Options{})
+}
+
+// velocityWith is velocityOf with weights of a reader, held in some way.
+func velocityWith(t *testing.T, d *engine.Device, r load.Reader, config Config, size Size, o Options) []float32 {
+	t.Helper()
 	ctx := t.Context()
-	m, err := New(ctx, d, load.Synthetic(weights.BF16), config, o)
+	m, err := New(ctx, d, r, config, o)
 	if err != nil {
 		t.Fatal(err)
 	}

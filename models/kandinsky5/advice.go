@@ -34,10 +34,12 @@ func (g *run) advised() Options {
 }
 
 func adviseHost(o Options) string {
-	if o.Linear == load.LinearInt8 && o.BlocksInMemory > 0 {
+	switch waiting := o.HostTier != swap.Mapped && o.BlocksInMemory > 0; {
+	case o.Linear == load.LinearInt8 && o.BlocksInMemory > 0:
 		return "leave waiting blocks in the checkpoint file (--linear full --host-tier mapped), or raise --ram-budget"
-	}
-	if o.HostTier != swap.Mapped && o.BlocksInMemory > 0 {
+	case waiting && o.HostWeights != load.Int8Weights:
+		return "leave waiting blocks in the checkpoint file (--host-tier mapped), let them have eight bits (--host-weights int8), or raise --ram-budget"
+	case waiting:
 		return "leave waiting blocks in the checkpoint file (--host-tier mapped), or raise --ram-budget"
 	}
 	return "raise --ram-budget"

@@ -14,6 +14,7 @@ func TestRoundedBlocksDoNotWaitInTheFile(t *testing.T) {
 	c := smallCheckpoint(t)
 	d := enginetest.Open(t)
 	for name, o := range map[string]Options{
+		"--host-weights":     {Linear: load.LinearInt8, HostWeights: load.Int8Weights},
 		"--host-tier mapped": {Linear: load.LinearInt8, BlocksInMemory: 1, HostTier: swap.Mapped},
 		"--precision f32":    {Linear: load.LinearInt8, Precision: load.Float32},
 	} {

@@ -14,6 +14,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
+	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/lora"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -60,13 +61,15 @@ func adaptersAreSwitched(t *testing.T, d *engine.Device, c *Checkpoint) {
 	path := smallAdapter(t, c, 0.05, "", "visual_transformer_blocks.1.feed_forward.in_layer", "visual_transformer_blocks.3.self_attention.to_value",
 		"text_transformer_blocks.0.self_attention.to_value", "out_layer.out_layer")
 	on := []lora.Source{{Path: path, Weight: 1}}
-	plain := generate(t, d, c, Options{}, wordRequest()).Clip.Pix
-	adapted := generate(t, d, c, Options{LoRA: on}, wordRequest()).Clip.Pix
-	if bytes.Equal(plain, adapted) {
-		t.Fatal("the adapter changes nothing")
-	}
-	for _, tier := range []swap.HostTier{swap.Pinned, swap.Mapped} {
-		p, err := New(t.Context(), d, c, Options{BlocksInMemory: 3, StreamSlots: 1, HostTier: tier})
+	for _, o := range []Options{{HostTier: swap.Pinned}, {HostTier: swap.Mapped}, {HostTier: swap.Pinned, HostWeights: load.Int8Weights}, {HostTier: swap.Pinned, Linear: load.LinearInt8}} {
+		plain := generate(t, d, c, o, wordRequest()).Clip.Pix
+		o.LoRA = on
+		adapted := generate(t, d, c, o, wordRequest()).Clip.Pix
+		if bytes.Equal(plain, adapted) {
+			t.Fatal("the adapter changes nothing")
+		}
+		o.BlocksInMemory, o.StreamSlots, o.LoRA = 3, 1, nil
+		p, err := New(t.Context(), d, c, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +77,7 @@ func adaptersAreSwitched(t *testing.T, d *engine.Device, c *Checkpoint) {
 			sources []lora.Source
 			want    []byte
 		}{{nil, plain}, {on, adapted}, {nil, plain}} {
-			switchTo(t, p, step.sources, step.want, fmt.Sprintf("%s, step %d", tier, k))
+			switchTo(t, p, step.sources, step.want, fmt.Sprintf("%s, waiting in %q, linear layers %s, step %d", o.HostTier, o.HostWeights, o.Linear, k))
 		}
 		if err := p.Close(); err != nil {
 			t.Error(err)

@@ -41,6 +41,8 @@ type Options struct {
 	// HeadGroups cuts the heads of the visual attention into so many groups, a divisor of their number, of which one is on the
 	// device at a time: less memory for the same results; norms are computed again for each group. 0: 1.
 	HeadGroups int
+	// HostWeights is the type in which visual blocks wait, cross the bus and lie in their slots; "": as they are computed with.
+	HostWeights load.HostWeights
 	// QwenLayersInMemory is how many layers of the text encoder are on the device at once; 0 keeps as many as fit.
 	QwenLayersInMemory int
 	// QuantizeQwen holds the linear layers of the text encoder in 4 bits, bitsandbytes' NF4.

@@ -1,6 +1,8 @@
 package kandinsky5
 
 import (
+	"strings"
+
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -54,6 +56,7 @@ func (p *planner) host() error {
 		h.Quantized = max(h.Quantized, kept)
 		h.RAM = max(h.RAM, stage.Pinned+kept)
 	}
+	blocks := int64(0) // of the checkpoint, in the visual blocks
 	for _, part := range []struct {
 		spec   weights.Spec
 		reader load.Reader
@@ -68,11 +71,14 @@ func (p *planner) host() error {
 				return err
 			}
 			h.Checkpoint += n
+			if strings.HasPrefix(t.Name, "visual_transformer_blocks.") {
+				blocks += n
+			}
 		}
 	}
 	h.Checkpoint += weights.VAESpec(p.nets.vae).Parameters() * int64(p.nets.vaeStored.Size())
 	if p.out.HostTier == swap.Mapped {
-		h.DiskPerStep = p.out.BytesLoaded
+		h.DiskPerStep = blocks * int64(len(p.out.Swap.Streamed)) / int64(p.out.Swap.Blocks)
 	}
 	return nil
 }

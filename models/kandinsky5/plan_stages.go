@@ -207,11 +207,12 @@ func (p *planner) denoise() error {
 // ditRequest is the transformer's work with so many blocks in memory, 0 for all.
 func (p *planner) ditRequest(blocks int) dit.Request {
 	s := p.out.Settings
-	g := s.Geometry
+	g, visual := s.Geometry, p.opts.ditSwap()
+	visual.Slots, visual.Stream = blocks, min(p.opts.StreamSlots, blocks)
 	return dit.Request{Config: DiTConfig(p.config), Reader: p.nets.dit, Half: p.half(),
 		Size: dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth}, TextRows: slices.Max(p.rows),
 		Branches: len(s.texts()), Times: s.Steps, Residuals: s.MagCache, MaxAllocation: p.limits.MaxAllocation, Cut: p.cut(),
-		Options: dit.Options{Precision: p.opts.Precision, Linear: p.opts.Linear, Visual: dit.SwapOptions{Slots: blocks, Stream: min(p.opts.StreamSlots, blocks), Policy: p.opts.SwapPolicy}}}
+		Options: dit.Options{Precision: p.opts.Precision, Linear: p.opts.Linear, Visual: visual}}
 }
 
 // decode takes the largest tiles that the memory holds, as the pipeline does: beside the transformer if it may stay.

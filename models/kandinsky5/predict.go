@@ -58,6 +58,9 @@ func RateKey(c *configs.Config, o Options, tier engine.Tier) string {
 	if o.Linear != load.LinearFull {
 		key += " " + o.Linear.String()
 	}
+	if o.HostWeights == load.Int8Weights {
+		key += " unpacking"
+	}
 	if DiTConfig(c).Nabla != nil {
 		key += " nabla"
 	}

@@ -21,9 +21,9 @@ func NewBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision) (*Bl
 
 // NewRoundedBlocks is NewBlocks with the weights of linear layers in the numbers that linear says.
 func NewRoundedBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision, linear Linear) (*Blocks, error) {
-	rounding := &Rounding{}
+	rounding, types := &Rounding{}, newAlike(spec, prefixes, r)
 	return newBlocks(prefixes, r, rounding, func(prefix string) (Group, error) {
-		return newGroup(spec, prefix, r, p, noFold, noNF4, linear, rounding)
+		return newGroup(spec, prefix, types, p, noFold, noNF4, linear, rounding)
 	})
 }
 

@@ -33,7 +33,7 @@ func StoredBytes(r Reader, name string, elements int64) (int64, error) {
 		return l.Bytes(), nil
 	}
 	stored, err := r.DType(name)
-	return elements * int64(stored.Size()), err
+	return int64(stored.Bytes(int(elements))), err
 }
 
 // readNF4 reads a matrix in 4 bits from any Reader.
@@ -77,7 +77,10 @@ func New4BitGroup(spec weights.Spec, prefix string, r Reader, p Precision, quant
 // block.
 func New4BitBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision, quantize bool) (*Blocks, error) {
 	hold := hold4Bits(spec, prefixes, r, quantize)
-	return newBlocks(prefixes, r, &Rounding{}, func(prefix string) (Group, error) { return newGroup(spec, prefix, r, p, noFold, hold, LinearFull, nil) })
+	types := newAlike(spec, prefixes, r)
+	return newBlocks(prefixes, r, &Rounding{}, func(prefix string) (Group, error) {
+		return newGroup(spec, prefix, types, p, noFold, hold, LinearFull, nil)
+	})
 }
 
 func (r *checkpointReader) StoredNF4(name string) (nf4.Layout, bool) {

@@ -12,8 +12,10 @@ import (
 
 // Params is a group on the device.
 type Params struct {
-	group Group
-	mem   memory.Region
+	group  Group
+	mem    memory.Region
+	packed *Packed       // nil unless mem holds a packed block
+	room   memory.Region // of its coded matrices
 }
 
 // Bind says where a group lies.
@@ -36,7 +38,14 @@ func (p Params) Maybe(name string) (engine.Tensor, bool) {
 		return engine.Tensor{}, false
 	}
 	e := p.group.Entries[k]
-	return engine.Tensor{Mem: p.mem, Offset: e.Offset, DType: e.DType, Shape: e.Shape}, true
+	mem, offset := p.mem, e.Offset
+	if p.packed != nil {
+		at := p.packed.places[k]
+		if offset = at.offset; at.scales != 0 {
+			mem, offset = p.room, at.unpacked
+		}
+	}
+	return engine.Tensor{Mem: mem, Offset: offset, DType: e.DType, Shape: e.Shape}, true
 }
 
 // Group returns the group.

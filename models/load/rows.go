@@ -65,9 +65,7 @@ func (r *checkpointReader) ReadRows(ctx context.Context, name string, shape []in
 	if err != nil {
 		return err
 	}
-	row := int(elements(shape[1:])) * t.DType.Size()
-	t.Shape = append([]int{count}, shape[1:]...)
-	t.Data = t.Data[from*row : (from+count)*row]
+	t = t.Rows(from, count)
 	key := rowsKey{name, from, count}
 	_, whole := r.checked.Load(name)
 	if _, ok := r.checked.Load(key); ok || whole {

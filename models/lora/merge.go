@@ -15,7 +15,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
-// reader merges adapters into the matrices that it reads. It is a load.RowReader.
+// reader merges adapters into the matrices that it reads. It is a load.RowReader and a load.CodeReader.
 type reader struct {
 	base  load.Reader
 	terms map[string][]term // by tensor name, in the order of the adapters
@@ -46,6 +46,15 @@ func (r *reader) ReadRows(ctx context.Context, name string, shape []int, from, c
 		return load.ReadRows(ctx, r.base, name, shape, from, count, to, dst)
 	}
 	return r.merge(ctx, name, shape, from, count, to, dst)
+}
+
+// ReadInt8 passes on the codes of a matrix that no adapter changes; of others there are none.
+func (r *reader) ReadInt8(ctx context.Context, name string, shape []int, run int, codes, scales []byte) (bool, error) {
+	base, ok := r.base.(load.CodeReader)
+	if !ok || len(r.terms[name]) > 0 {
+		return false, nil
+	}
+	return base.ReadInt8(ctx, name, shape, run, codes, scales)
 }
 
 func (r *reader) merge(ctx context.Context, name string, shape []int, from, count int, to engine.DType, dst []byte) error {

@@ -147,15 +147,17 @@ func TestMergedWhileLoadingIsMergedBefore(t *testing.T) {
 		stored    weights.DType
 		precision load.Precision
 		linear    load.Linear
+		host      load.HostWeights
 		held      []dit.SwapOptions
 	}{
-		{weights.BF16, load.Mixed, load.LinearFull, []dit.SwapOptions{{}, {Slots: 1, Tier: swap.Mapped}, {Slots: 2, Tier: swap.Pinned}, {Slots: 3, Tier: swap.Mapped}}},
-		{weights.F32, load.Mixed, load.LinearFull, []dit.SwapOptions{{Slots: 2, Tier: swap.Mapped}}},
-		{weights.F32, load.Mixed, load.LinearInt8, []dit.SwapOptions{{}, {Slots: 2, Tier: swap.Pinned}}},
-		{weights.F32, load.Float32, load.LinearFull, []dit.SwapOptions{{}, {Slots: 1, Tier: swap.Pinned}, {Slots: 2, Tier: swap.Mapped}}},
+		{weights.BF16, load.Mixed, load.LinearFull, load.FullWeights, []dit.SwapOptions{{}, {Slots: 1, Tier: swap.Mapped}, {Slots: 2, Tier: swap.Pinned}, {Slots: 3, Tier: swap.Mapped}}},
+		{weights.F32, load.Mixed, load.LinearFull, load.FullWeights, []dit.SwapOptions{{Slots: 2, Tier: swap.Mapped}}},
+		{weights.F32, load.Mixed, load.LinearInt8, load.FullWeights, []dit.SwapOptions{{}, {Slots: 2, Tier: swap.Pinned}}},
+		{weights.F32, load.Mixed, load.LinearFull, load.Int8Weights, []dit.SwapOptions{{}, {Slots: 2, Tier: swap.Mapped}}},
+		{weights.F32, load.Float32, load.LinearFull, load.FullWeights, []dit.SwapOptions{{}, {Slots: 1, Tier: swap.Pinned}, {Slots: 2, Tier: swap.Mapped}}},
 	} {
-		t.Run(fmt.Sprintf("%v %v %v", c.stored, c.precision, c.linear), func(t *testing.T) {
-			options := dit.Options{Precision: c.precision, Linear: c.linear}
+		t.Run(fmt.Sprintf("%v %v %v %v", c.stored, c.precision, c.linear, c.host), func(t *testing.T) {
+			options := dit.Options{Precision: c.precision, Linear: c.linear, Visual: dit.SwapOptions{Host: c.host}}
 			base := network(t, spec, c.stored, 0, nil)
 			plain := velocity(t, d, base, config, options)
 			want := velocity(t, d, network(t, spec, c.stored, weight, factors), config, options)
@@ -164,13 +166,14 @@ func TestMergedWhileLoadingIsMergedBefore(t *testing.T) {
 			}
 			twice := open(t, spec, lora.Source{Path: path, Weight: 1.5 * weight}, lora.Source{Path: path, Weight: -0.5 * weight}).Reader(base)
 			for _, o := range c.held {
+				o.Host = c.host
 				options.Visual = o
 				if got := velocity(t, d, twice, config, options); !slices.Equal(got, want) {
 					t.Errorf("%d blocks, %s: not what the merged file gives", o.Slots, o.Tier)
 				}
 			}
 			none := open(t, spec, lora.Source{Path: path, Weight: 0}).Reader(base)
-			options.Visual = dit.SwapOptions{Slots: 2}
+			options.Visual = dit.SwapOptions{Slots: 2, Host: c.host}
 			if got := velocity(t, d, none, config, options); !slices.Equal(got, plain) {
 				t.Error("an adapter of weight 0 changes something")
 			}

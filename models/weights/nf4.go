@@ -325,17 +325,34 @@ func (q NF4) Values(dst []byte, from, count int, to DType) error {
 	return ConvertFinite(dst, all, to)
 }
 
-// QuantizeNF4 writes a matrix of F32, F16 or BF16, rounded to BF16, in 4 bits. A NaN or infinity in it is the error of
+// inBF16 returns the elements at … stop−1 rounded to BF16, in scratch unless the tensor has that type.
+func (t Tensor) inBF16(scratch []byte, at, stop int) ([]byte, error) {
+	if t.coded() {
+		scratch = scratch[:2*(stop-at)]
+		return scratch, t.decode(scratch, at, stop, BF16)
+	}
+	s := t.part(at, stop)
+	if i := firstNonFinite(s, t.DType); i >= 0 {
+		return nil, notFinite(t, at+i)
+	}
+	if t.DType == BF16 {
+		return s, nil
+	}
+	scratch = scratch[:2*(stop-at)]
+	return scratch, convert(scratch, s, t.DType, BF16)
+}
+
+// QuantizeNF4 writes a matrix of weights (Tensor.IsWeight), rounded to BF16, in 4 bits. A NaN or infinity in it is the error of
 // CheckFinite.
 func QuantizeNF4(dst []byte, t Tensor, l nf4.Layout, q *nf4.Quantizer) error {
 	if l.Elements() != t.Elements() || int64(len(dst)) != l.Bytes() {
 		panic(fmt.Sprintf("weights.QuantizeNF4: %d bytes of %v for tensor %q %v", len(dst), l, t.Name, t.Shape))
 	}
-	if !t.DType.IsWeight() {
+	if !t.IsWeight() {
 		return t.errorf("cannot convert %s to 4 bits", t.DType)
 	}
 	scales := make([]float32, l.Blocks())
-	codes, size := l.Codes(dst), t.DType.Size()
+	codes := l.Codes(dst)
 	err := t.parallel(func(begin, end int) error {
 		var rounded []byte
 		if t.DType != BF16 {
@@ -343,15 +360,9 @@ func QuantizeNF4(dst []byte, t Tensor, l nf4.Layout, q *nf4.Quantizer) error {
 		}
 		for at := begin; at < end; at += pieceElements { // a multiple of the block
 			stop := min(at+pieceElements, end)
-			s := t.Data[at*size : stop*size]
-			if i := firstNonFinite(s, t.DType); i >= 0 {
-				return notFinite(t, at+i)
-			}
-			if t.DType != BF16 {
-				if err := convert(rounded[:2*(stop-at)], s, t.DType, BF16); err != nil {
-					return err
-				}
-				s = rounded[:2*(stop-at)]
+			s, err := t.inBF16(rounded, at, stop)
+			if err != nil {
+				return err
 			}
 			q.Blocks(codes[at/2:], scales[at/nf4.Block:(stop+nf4.Block-1)/nf4.Block], s)
 		}

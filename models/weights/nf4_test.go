@@ -2,6 +2,7 @@ package weights_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -131,6 +132,18 @@ func TestQuantizingTakesAnyFloatTypeAndRefusesWhatIsNotFinite(t *testing.T) {
 	got := make([]byte, l.Bytes())
 	if err := weights.QuantizeNF4(got, wide, l, q); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("from fp32: %v, equal %v", err, bytes.Equal(got, want))
+	}
+	coded := weights.Tensor{Name: "x", DType: weights.F8E5M2, Shape: x.Shape, Data: make([]byte, len(x.Data)/2)}
+	for k := range coded.Data {
+		coded.Data[k] = byte(k*37%120) | byte(k&1)<<7
+	}
+	decoded := weights.Tensor{Name: "x", DType: weights.BF16, Shape: x.Shape, Data: make([]byte, len(x.Data))}
+	if err := weights.ConvertTo(decoded.Data, coded, weights.BF16); err != nil {
+		t.Fatal(err)
+	}
+	fromCoded, fromDecoded := make([]byte, l.Bytes()), make([]byte, l.Bytes())
+	if err := errors.Join(weights.QuantizeNF4(fromCoded, coded, l, q), weights.QuantizeNF4(fromDecoded, decoded, l, q)); err != nil || !bytes.Equal(fromCoded, fromDecoded) {
+		t.Errorf("from fp8: %v, equal %v", err, bytes.Equal(fromCoded, fromDecoded))
 	}
 	x.Data[2*2_000_000+1] = 0x7f
 	x.Data[2*2_000_000] = 0x80

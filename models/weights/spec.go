@@ -78,7 +78,7 @@ type Report struct {
 	Missing    []Expected `json:"missing,omitempty"`
 	Unexpected []string   `json:"unexpected,omitempty"`
 	WrongShape []Mismatch `json:"wrong_shape,omitempty"`
-	WrongDType []Mismatch `json:"wrong_dtype,omitempty"` // not F32, F16 or BF16
+	WrongDType []Mismatch `json:"wrong_dtype,omitempty"` // no type that weights may have
 	Broken     []string   `json:"broken,omitempty"`      // lines about matrices in 4 bits whose parts are missing or do not fit
 	NF4        []string   `json:"nf4,omitempty"`         // names of matrices that are held in 4 bits
 }
@@ -110,7 +110,7 @@ func Check(c *Checkpoint, spec Spec) Report {
 		case !slices.Equal(t.Shape, e.Shape) && t.DType.IsWeight(): // the shape of packed numbers says nothing
 			r.WrongShape = append(r.WrongShape, Mismatch{t.Name, t.File, t.DType, t.Shape, e.Shape})
 		}
-		if !t.DType.IsWeight() {
+		if !t.IsWeight() {
 			r.WrongDType = append(r.WrongDType, Mismatch{t.Name, t.File, t.DType, t.Shape, e.Shape})
 		}
 	}
@@ -152,7 +152,7 @@ func (r Report) Err() error {
 		return fmt.Errorf("weights: %s: tensor %q has shape %v, want %v%s", m.File, m.Name, m.Shape, m.Want, more)
 	case len(r.WrongDType) > 0:
 		m := r.WrongDType[0]
-		return fmt.Errorf("weights: %s: tensor %q is %s, want F32, F16 or BF16%s%s", m.File, m.Name, m.DType, quantisedHint(m.Name), more)
+		return fmt.Errorf("weights: %s: tensor %q is %s, want %s%s%s", m.File, m.Name, m.DType, weightTypes, quantisedHint(m.Name), more)
 	}
 	return fmt.Errorf("weights: %s: tensor %q is missing%s", r.Path, r.Missing[0].Name, more)
 }
@@ -160,7 +160,7 @@ func (r Report) Err() error {
 // quantisedHint explains the usual reason for an integer weight.
 func quantisedHint(name string) string {
 	if strings.HasSuffix(name, ".weight") {
-		return ": of quantised checkpoints only those in bitsandbytes' nf4 are supported; use the original one"
+		return ": a quantised checkpoint of an unknown kind, use the original one"
 	}
 	return ""
 }
