@@ -17,6 +17,7 @@ type File struct {
 	tensors  map[string]Tensor
 	names    []string
 	metadata map[string]string
+	header   []byte // with the length before it
 
 	mu      sync.Mutex
 	mapping mmap.MMap
@@ -89,7 +90,7 @@ func parse(path string, data []byte) (*File, error) {
 		return nil, err
 	}
 	file := &File{
-		path: path, size: int64(len(data)), metadata: metadata,
+		path: path, size: int64(len(data)), metadata: metadata, header: data[: 8+n : 8+n],
 		tensors: make(map[string]Tensor, len(entries)), names: make([]string, len(entries)),
 	}
 	for i, e := range entries {
@@ -118,6 +119,10 @@ func (f *File) Names() []string { return f.names }
 
 // Metadata is the file's own string map ("__metadata__"), nil when it has none. The caller must not change it.
 func (f *File) Metadata() map[string]string { return f.metadata }
+
+// Header is the head of the file as it is stored: eight bytes of length and the JSON that describes every tensor. It is
+// a view that must not be changed.
+func (f *File) Header() []byte { return f.header }
 
 // Close unmaps the file; every view into it becomes invalid. A second call does nothing.
 func (f *File) Close() error {
