@@ -30,6 +30,7 @@ type Pipeline struct {
 	clipTok *tokenizer.Tokenizer
 	dit     *dit.Model    // nil while it is not loaded
 	tier    swap.HostTier // where its blocks wait
+	prints  *fingerprints // of the weights; nil until they are asked for
 }
 
 // networks are the open checkpoints with their configurations.
@@ -119,6 +120,8 @@ func (n *networks) openText(c *Checkpoint) error {
 
 // Close frees what is on the device and closes the files.
 func (p *Pipeline) Close() error {
+	p.prints.stop() // it reads the files
+	p.prints = nil
 	errs := []error{p.freeTransformer()}
 	for _, c := range []*weights.Checkpoint{p.nets.dit, p.nets.vae, p.nets.qwen, p.nets.clip} {
 		if c != nil {
@@ -149,6 +152,7 @@ type run struct {
 	timed    bool          // the device measures time
 	clock    engine.Clock
 	trace    swap.Trace
+	digest   *digester // nil when nobody asks for digests
 }
 
 // Generate makes a video. Errors about the request wrap ErrRequest and come before any work. A cancelled context ends
@@ -160,6 +164,10 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	}
 	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding, arena: p.device.NewArena("clip")}
 	defer g.arena.Release()
+	if r.Digests {
+		g.digest = &digester{device: p.device, log: p.log}
+		defer g.digest.close()
+	}
 	clip, err := g.timedGenerate(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -172,7 +180,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 			return nil, err
 		}
 	}
-	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Trace: g.trace}, nil
+	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Trace: g.trace, Digests: g.digest.clip(clip)}, nil
 }
 
 // timedGenerate compares the clocks first.
@@ -195,7 +203,7 @@ func (g *run) generate(ctx context.Context) (*Clip, error) {
 		skip  bool
 		work  func() error
 	}{
-		{StageExpand, !g.settings.ExpandPrompt, func() error { return g.expandPrompt(ctx) }},
+		{StageExpand, !g.settings.expands(), func() error { return g.expandPrompt(ctx) }},
 		{StageText, false, func() (err error) { prompts, err = g.encodeText(ctx); return }},
 		{StageImage, g.settings.image == nil, func() (err error) { first, err = g.encodeImage(ctx); return }},
 		{StageLoad, g.dit != nil, func() error { return g.loadTransformer(ctx) }},

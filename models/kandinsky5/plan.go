@@ -80,6 +80,7 @@ type planner struct {
 	opts   Options
 	limits PlanLimits
 	nets   planNetworks
+	hashes bool // latents come back to the host after every step
 	out    *MemoryPlan
 }
 
@@ -116,7 +117,7 @@ func PlanRun(config *configs.Config, c *Checkpoint, o Options, r Request, limits
 	if err != nil {
 		return nil, err
 	}
-	p := &planner{config: config, opts: o, limits: limits, out: &MemoryPlan{Settings: settings}}
+	p := &planner{config: config, opts: o, limits: limits, hashes: r.Digests, out: &MemoryPlan{Settings: settings}}
 	closeAll, err := p.nets.open(c)
 	if err != nil {
 		return nil, err
@@ -240,7 +241,7 @@ func (p *planner) qwenStaging(items []load.Item, layers int) PlanItem {
 // expand is the language model at work on the prompt. The ids are counted with the checkpoint's tokenizer; without a
 // checkpoint they are estimated.
 func (p *planner) expand() error {
-	if !p.out.Settings.ExpandPrompt {
+	if !p.out.Settings.expands() {
 		return nil
 	}
 	e, err := newExpansion(p.nets.layout, p.nets.qwenConfig, p.out.Settings)
@@ -342,8 +343,12 @@ func (p *planner) denoise() error {
 	if tier == swap.Mapped {
 		label = "staging ring for blocks"
 	}
+	hashed := PlanItem{InPinned, "latents to hash", "denoise", 0}
+	if p.hashes && (p.limits.Host == 0 || needs.PinnedLoad+latent.Bytes() <= p.limits.Host) { // else a run does without
+		hashed.Bytes = latent.Bytes()
+	}
 	p.add(StageDenoise, needs.Device().Items(), PlanItem{InPinned, label, "denoise", needs.Pinned},
-		PlanItem{InPinned, "staging while loading", "load", needs.PinnedLoad - needs.Pinned})
+		PlanItem{InPinned, "staging while loading", "load", needs.PinnedLoad - needs.Pinned}, hashed)
 	return nil
 }
 

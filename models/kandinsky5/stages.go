@@ -48,7 +48,7 @@ func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
 	for k := range prompts {
 		prompts[k] = dit.Prompt{Text: rows[k], Pooled: pooled[k]}
 	}
-	return prompts, nil
+	return prompts, g.digest.text(ctx, prompts)
 }
 
 // pooled encodes the bare texts with CLIP (kandinsky-5, kandinsky/models/text_embedders.py).
@@ -160,7 +160,10 @@ func (g *run) encodeImage(ctx context.Context) (engine.Tensor, error) {
 	}
 	defer posterior.Free()
 	posterior.Sample(g.device.Compute(), first, noise, g.nets.vaeConfig.ScalingFactor)
-	return first, g.device.Compute().Finish(ctx)
+	if err := g.device.Compute().Finish(ctx); err != nil {
+		return first, err
+	}
+	return first, g.digest.firstFrame(ctx, first)
 }
 
 // denoise draws the noise and integrates it, returning the clean latents, F32 [T, H, W, C].
@@ -190,10 +193,15 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 			return engine.Tensor{}, err
 		}
 	}
+	if err := g.digest.start(latents, noise); err != nil {
+		return engine.Tensor{}, err
+	}
+	options.Recorded = func(int) { g.digest.record(latents) }
 	steps := &stepTimes{}
 	g.device.Compute().TakeSpans()
 	options.OnStep = func(step Step) error {
 		g.stats.Skipped += step.Skipped
+		g.digest.step()
 		steps.add(step.Took, g.device.Compute().TakeSpans())
 		g.report(StageDenoise, step.Index+1, step.Count)
 		return nil
@@ -202,8 +210,12 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 	err = Denoise(ctx, g.device, pass, g.dit, latents, options)
 	counters, plan := g.dit.Counters()
 	g.stats.Swap, g.stats.SwapPlan = counters, plan.String()
+	g.stats.HostTier, g.stats.StepTimes = g.tier, steps.took
 	if g.timed {
 		g.judge(steps, plan)
+	}
+	if err == nil {
+		err = g.digest.final(ctx, latents)
 	}
 	return latents, err
 }
@@ -255,6 +267,7 @@ func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) 
 	if err != nil {
 		return nil, err
 	}
+	g.stats.Tiles = tiling.String()
 	v, err := vae.New(g.device, g.nets.vaeReader, g.nets.vaeConfig, g.opts.Precision)
 	if err != nil {
 		return nil, err
