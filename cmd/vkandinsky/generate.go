@@ -15,6 +15,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/progress"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 )
 
 // generateOptions are the flags of generate and, but for the output, of plan.
@@ -25,7 +26,26 @@ type generateOptions struct {
 	hold    holdFlags
 	device  deviceFlags
 	output  outputFlags
+	receipt receiptFlags
 	log     logFlags
+	from    string // a receipt to repeat
+	repeat  *repeat
+}
+
+// register puts the flags of generate into groups.
+func (o *generateOptions) register(f *flags) {
+	o.model.register(f.group("Model"))
+	video := f.group("Video")
+	o.request.register(video)
+	video.StringVar(&o.from, "from", "", "make the clip of a receipt `FILE`.json again; flags given beside it win")
+	memory := f.group("Memory")
+	o.swap.register(memory)
+	o.hold.register(memory)
+	o.device.register(f.group("Device"))
+	output := f.group("Output")
+	o.output.register(output)
+	o.receipt.register(output)
+	o.log.register(output)
 }
 
 // requestFlags say what video is made, in upstream's names.
@@ -37,6 +57,7 @@ type requestFlags struct {
 	seed                    uint64
 	magcache, quantizeQwen  bool
 	attention               string
+	picture                 *receipt.Picture // which file image was
 }
 
 // upstreamSeed is the seed of upstream's command line.
@@ -91,24 +112,17 @@ func generateCommand() *command {
 		name: "generate", summary: "make a video from a prompt, and a picture (the default)",
 		about: "Makes a video. First the text encoder writes the prompt out, as the reference program does: --expand-prompt 0 leaves it as\n" +
 			"it is, --print-prompt shows the result alone. The path of what was written is all that standard output gets. Ctrl-C ends\n" +
-			"the run and leaves no half-written file.",
+			"the run and leaves no half-written file. Beside the clip lies its receipt, a .json that --from and vkandinsky compare read.",
 		examples: []string{
 			`vkandinsky --config configs/config_5s_i2v_pro_20b.yaml --prompt "The dragon breathes fire." --image dragon.jpg \`,
 			`    --video_duration 5 --enable_block_swap --blocks_in_memory 6 --offload`,
 			`vkandinsky --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --blocks-in-memory 2 --vram-budget 12GiB \`,
 			`    --image dragon.jpg --prompt "The dragon breathes fire." --contact-sheet dragon.png --timeline dragon.svg`,
+			`vkandinsky --from dragon.json -o dragon-again.mp4`,
 		},
 	}
 	var o generateOptions
-	o.model.register(cmd.flags.group("Model"))
-	o.request.register(cmd.flags.group("Video"))
-	f := cmd.flags.group("Memory")
-	o.swap.register(f)
-	o.hold.register(f)
-	o.device.register(cmd.flags.group("Device"))
-	f = cmd.flags.group("Output")
-	o.output.register(f)
-	o.log.register(f)
+	o.register(&cmd.flags)
 	cmd.run = func(ctx context.Context, c *console, args []string) error {
 		if err := noArguments(args); err != nil {
 			return err
@@ -125,7 +139,8 @@ type job struct {
 	options    kandinsky5.Options
 	engine     engine.Options
 	files      timelineFlags
-	promptOnly bool // expand the prompt, make no video
+	promptOnly bool                   // expand the prompt, make no video
+	plan       *kandinsky5.MemoryPlan // once there is a device
 }
 
 func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) error {
@@ -133,7 +148,12 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if err != nil {
 		return err
 	}
-	if err := o.output.check(&o.request); err != nil {
+	if o.from != "" {
+		if err := o.openRepeat(&cmd.flags, log); err != nil {
+			return err
+		}
+	}
+	if err := o.checkOutput(); err != nil {
 		return err
 	}
 	j, err := o.check(&cmd.flags, log)
@@ -144,31 +164,69 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if j.promptOnly {
 		return j.printPrompt(ctx, c, log, !o.log.quiet)
 	}
-	var result *kandinsky5.Result
-	err = j.run(ctx, c, log, !o.log.quiet, func(p *kandinsky5.Pipeline) (err error) {
-		result, err = p.Generate(ctx, j.request)
+	var m made
+	err = j.run(ctx, c, log, !o.log.quiet, func(d *engine.Device, p *kandinsky5.Pipeline) (err error) {
+		m, err = o.generate(ctx, d, p, j, log)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if err := o.output.write(ctx, result.Clip, log); err != nil {
+	g, err := o.write(ctx, c, j, m, log)
+	if err != nil {
 		return err
 	}
-	sentence := whereTheTimeWent(result.Stats)
-	if err := o.output.files.write(result.Trace, o.output.file+": "+result.Settings.Prompt, sentence); err != nil {
-		return err
+	return o.output.report(c, g)
+}
+
+// generate makes the clip and collects what its receipt says.
+func (o *generateOptions) generate(ctx context.Context, d *engine.Device, p *kandinsky5.Pipeline, j *job, log *slog.Logger) (m made, err error) {
+	if j.request.Digests {
+		p.PrepareFingerprints()
+	}
+	if o.repeat != nil {
+		weights, err := p.Fingerprints(ctx)
+		if err != nil {
+			return m, err
+		}
+		o.repeat.warn(log, describeDevice(d), weights)
+	}
+	if m.result, err = p.Generate(ctx, j.request); err != nil || !j.request.Digests {
+		return m, err
+	}
+	m.device = describeDevice(d)
+	m.weights, err = p.Fingerprints(ctx)
+	return m, err
+}
+
+// write writes the clip in all forms, and its receipt.
+func (o *generateOptions) write(ctx context.Context, c *console, j *job, m made, log *slog.Logger) (g generated, err error) {
+	if err := o.output.write(ctx, m.result.Clip, log); err != nil {
+		return g, err
+	}
+	sentence := whereTheTimeWent(m.result.Stats)
+	if err := o.output.files.write(m.result.Trace, o.output.file+": "+m.result.Settings.Prompt, sentence); err != nil {
+		return g, err
 	}
 	if !o.log.quiet {
 		fmt.Fprintln(c, sentence)
 	}
-	return o.output.report(c, result.Settings, result.Stats)
+	g = o.output.generated(m.result.Settings, m.result.Stats)
+	if !j.request.Digests {
+		return g, nil
+	}
+	now, err := o.writeReceipt(j, m)
+	if err == nil && o.repeat != nil {
+		g.Repeats = o.repeat.judge(log, now)
+	}
+	g.Receipt = o.receipt.file
+	return g, err
 }
 
 // printPrompt expands the prompt and prints nothing else.
 func (j *job) printPrompt(ctx context.Context, c *console, log *slog.Logger, show bool) error {
 	var text string
-	err := j.run(ctx, c, log, show, func(p *kandinsky5.Pipeline) (err error) {
+	err := j.run(ctx, c, log, show, func(_ *engine.Device, p *kandinsky5.Pipeline) (err error) {
 		text, err = p.ExpandPrompt(ctx, j.request)
 		return err
 	})
@@ -180,7 +238,7 @@ func (j *job) printPrompt(ctx context.Context, c *console, log *slog.Logger, sho
 }
 
 // run works on the device with a pipeline, showing progress if wanted.
-func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, work func(*kandinsky5.Pipeline) error) (err error) {
+func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, work func(*engine.Device, *kandinsky5.Pipeline) error) (err error) {
 	if show {
 		reporter, done := c.progress()
 		defer done()
@@ -227,7 +285,7 @@ func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progres
 }
 
 // withPipeline makes a pipeline for the one request.
-func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*kandinsky5.Pipeline) error) error {
+func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*engine.Device, *kandinsky5.Pipeline) error) error {
 	p, err := kandinsky5.New(ctx, d, j.checkpoint, j.options)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -238,7 +296,7 @@ func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*kan
 	if err := j.refuseTooLarge(d); err != nil {
 		return errors.Join(err, p.Close())
 	}
-	err = work(p)
+	err = work(d, p)
 	if closeErr := p.Close(); err == nil {
 		err = closeErr
 	}
@@ -254,6 +312,7 @@ func (j *job) refuseTooLarge(d *engine.Device) error {
 	if err != nil {
 		return err
 	}
+	j.plan = plan
 	if j.promptOnly {
 		plan = plan.Only(kandinsky5.StageExpand, limits)
 	}
@@ -292,6 +351,11 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 	}
 	if j.checkpoint, err = o.model.checkpoint(config); err != nil {
 		return nil, err
+	}
+	j.request.Digests = !o.receipt.none && !j.promptOnly
+	if o.repeat != nil && o.repeat.written != "" && !j.promptOnly {
+		j.request.ExpandPrompt, j.request.ExpandedPrompt = true, o.repeat.written
+		return j, nil
 	}
 	j.request.ExpandPrompt, err = o.request.expands(f, config, j.checkpoint, j.promptOnly, log)
 	return j, err
@@ -359,8 +423,28 @@ func (r *requestFlags) request(f *flags) (kandinsky5.Request, error) {
 		return q, nil
 	}
 	var err error
-	q.Image, err = kandinsky5.LoadImage(r.image)
+	q.Image, r.picture, err = loadPicture(r.image)
 	return q, badInput(err)
+}
+
+// extension is that of an output without a name.
+func (r *requestFlags) extension() string {
+	if r.size.seconds == 0 {
+		return "png"
+	}
+	return "mp4"
+}
+
+// checkOutput fills in the names of the files and makes sure that all can be written.
+func (o *generateOptions) checkOutput() error {
+	if err := o.output.check(&o.request); err != nil || o.output.printPrompt {
+		return err
+	}
+	from := ""
+	if o.repeat != nil {
+		from = o.repeat.file
+	}
+	return o.receipt.check(&o.output, from)
 }
 
 // check fills in the output's name and makes sure that everything can be written.
@@ -372,11 +456,7 @@ func (o *outputFlags) check(r *requestFlags) error {
 		return nil
 	}
 	if o.file == "" {
-		extension := "mp4"
-		if r.size.seconds == 0 {
-			extension = "png"
-		}
-		o.file = fmt.Sprintf("vkandinsky_%d.%s", r.seed, extension)
+		o.file = fmt.Sprintf("vkandinsky_%d.%s", r.seed, r.extension())
 	}
 	if err := media.CheckOutput(o.file); err != nil {
 		return badInput(err)

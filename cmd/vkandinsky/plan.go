@@ -73,6 +73,7 @@ func (o *planOptions) run(ctx context.Context, c *console, cmd *command) error {
 	if err != nil {
 		return err
 	}
+	request.Digests = true // as generate has it, but for --no-receipt
 	limits, err := o.limits(ctx, log)
 	if err != nil {
 		return err

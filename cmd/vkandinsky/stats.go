@@ -8,6 +8,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/units"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 )
 
 // generated is what generate prints as JSON.
@@ -17,20 +18,26 @@ type generated struct {
 	ContactSheet string              `json:"contact_sheet,omitempty"`
 	Timeline     string              `json:"timeline,omitempty"`
 	Trace        string              `json:"trace,omitempty"`
+	Receipt      string              `json:"receipt,omitempty"`
 	Summary      string              `json:"summary"` // where the time went, in a sentence
 	Settings     kandinsky5.Settings `json:"settings"`
 	Stats        kandinsky5.Stats    `json:"stats"`
+	Repeats      *receipt.Comparison `json:"repeats,omitempty"` // with --from: what has come out otherwise
+}
+
+func (o *outputFlags) generated(s kandinsky5.Settings, stats kandinsky5.Stats) generated {
+	return generated{Output: o.file, FramesDir: o.frames, ContactSheet: o.sheet, Timeline: o.files.picture, Trace: o.files.trace, Summary: whereTheTimeWent(stats), Settings: s, Stats: stats}
 }
 
 // report prints what was written, and the statistics where they were asked for.
-func (o *outputFlags) report(c *console, s kandinsky5.Settings, stats kandinsky5.Stats) error {
+func (o *outputFlags) report(c *console, g generated) error {
 	if o.stats {
-		if err := printStats(c, stats); err != nil {
+		if err := printStats(c, g.Stats); err != nil {
 			return err
 		}
 	}
 	if o.json {
-		return c.printJSON(generated{Output: o.file, FramesDir: o.frames, ContactSheet: o.sheet, Timeline: o.files.picture, Trace: o.files.trace, Summary: whereTheTimeWent(stats), Settings: s, Stats: stats})
+		return c.printJSON(g)
 	}
 	_, err := fmt.Fprintln(c.out, o.file)
 	return err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
@@ -129,6 +130,14 @@ func (c *checker) text(name, s string, limit int) {
 	}
 }
 
+// name checks a path or a name, which is printed as it is.
+func (c *checker) name(name, s string) {
+	c.text(name, s, maxPath)
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		c.fail("%s has control characters", name)
+	}
+}
+
 func (c *checker) list(name string, n int) { c.between("the length of "+name, int64(n), 0, maxList) }
 
 // digest takes the empty text where a value need not be known.
@@ -146,7 +155,7 @@ func (r *Receipt) check() error {
 	r.Settings.check(c)
 	r.checkMachine(c)
 	r.Digests.check(c, r.Settings.SampleSteps)
-	c.text("output.file", r.Output.File, maxPath)
+	c.name("output.file", r.Output.File)
 	c.between("output.bytes", r.Output.Bytes, 0, 1<<50)
 	c.digest("output.sha256", r.Output.SHA256, true)
 	return c.err
@@ -160,7 +169,7 @@ func (s *Settings) check(c *checker) {
 	c.text("settings.expanded_prompt", s.ExpandedPrompt, maxText)
 	c.text("settings.negative_prompt", s.NegativePrompt, maxText)
 	for _, t := range []Pair{{"config", s.Config}, {"checkpoint_dir", s.CheckpointDir}, {"precision", s.Precision}, {"kernels", s.Kernels}} {
-		c.text("settings."+t.Name, t.Value, maxPath)
+		c.name("settings."+t.Name, t.Value)
 	}
 	c.digest("settings.config_sha256", s.ConfigSHA256, false)
 	c.between("settings.width", int64(s.Width), 1, maxSide)
@@ -185,10 +194,10 @@ func (r *Receipt) checkMachine(c *checker) {
 	c.between("memory.qwen_layers_in_memory", int64(m.QwenLayersInMemory), 0, 4096)
 	c.between("memory.vram_budget", m.VRAMBudget, 0, 1<<50)
 	c.between("memory.ram_budget", m.RAMBudget, 0, 1<<50)
-	c.text("memory.swap_policy", m.SwapPolicy, maxPath)
-	c.text("memory.host_tier", m.HostTier, maxPath)
+	c.name("memory.swap_policy", m.SwapPolicy)
+	c.name("memory.host_tier", m.HostTier)
 	if p := r.Picture; p != nil {
-		c.text("picture.path", p.Path, maxPath)
+		c.name("picture.path", p.Path)
 		if p.Path == "" {
 			c.fail("picture.path is empty")
 		}
@@ -197,17 +206,17 @@ func (r *Receipt) checkMachine(c *checker) {
 	}
 	c.list("weights", len(r.Weights))
 	for _, w := range r.Weights {
-		c.text("weights.network", w.Network, maxPath)
-		c.text("weights.file", w.File, maxPath)
+		c.name("weights.network", w.Network)
+		c.name("weights.file", w.File)
 		c.between("weights.bytes", w.Bytes, 0, 1<<50)
 		c.digest("weights.fingerprint", w.SHA256, false)
 	}
 	for _, t := range []Pair{{"name", r.Device.Name}, {"driver", r.Device.Driver}, {"api", r.Device.API}, {"kernels", r.Device.Kernels}} {
-		c.text("device."+t.Name, t.Value, maxPath)
+		c.name("device."+t.Name, t.Value)
 	}
 	c.list("device.variants", len(r.Device.Shaders))
 	c.list("device.tuned", len(r.Device.Tuned))
-	c.text("plan.decode_tiles", r.Plan.Tiles, maxPath)
+	c.name("plan.decode_tiles", r.Plan.Tiles)
 	c.list("timings.stages", len(r.Timings.Stages))
 	c.list("timings.steps_ns", len(r.Timings.Steps))
 }
