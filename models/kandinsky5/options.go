@@ -64,6 +64,8 @@ type Request struct {
 	// ExpandedPrompt, with ExpandPrompt, is what an earlier run has written out: it is encoded instead of Prompt, and the
 	// language model is not asked again.
 	ExpandedPrompt string
+	// Prepared, if not nil, is what Pipeline.Prepare gave for this request: its prompts are not expanded and encoded again.
+	Prepared *Prepared
 	// Digests asks for the hashes of what the stages give, see Result. They cost a copy of the latents to the host per
 	// step, which is a part of the step's last submit; hashing runs beside the next step.
 	Digests bool

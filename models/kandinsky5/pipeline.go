@@ -152,6 +152,7 @@ type run struct {
 	timed    bool          // the device measures time
 	clock    engine.Clock
 	trace    swap.Trace
+	prepared *Prepared // nil where the prompts are still to be encoded
 	digest   *digester // nil when nobody asks for digests
 }
 
@@ -162,7 +163,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding, arena: p.device.NewArena("clip")}
+	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding, prepared: r.Prepared, arena: p.device.NewArena("clip")}
 	defer g.arena.Release()
 	if r.Digests {
 		g.digest = &digester{device: p.device, log: p.log}
@@ -198,20 +199,21 @@ func (g *run) generate(ctx context.Context) (*Clip, error) {
 	var prompts []dit.Prompt
 	var first, latents engine.Tensor
 	var clip *Clip
+	never := func() bool { return false }
 	stages := []struct {
 		stage Stage
-		skip  bool
+		skip  func() bool
 		work  func() error
 	}{
-		{StageExpand, !g.settings.expands(), func() error { return g.expandPrompt(ctx) }},
-		{StageText, false, func() (err error) { prompts, err = g.encodeText(ctx); return }},
-		{StageImage, g.settings.image == nil, func() (err error) { first, err = g.encodeImage(ctx); return }},
-		{StageLoad, g.dit != nil, func() error { return g.loadTransformer(ctx) }},
-		{StageDenoise, false, func() (err error) { latents, err = g.denoise(ctx, prompts, first); return }},
-		{StageDecode, false, func() (err error) { clip, err = g.decode(ctx, latents); return }},
+		{StageExpand, func() bool { return !g.settings.expands() }, func() error { return g.expandPrompt(ctx) }},
+		{StageText, never, func() (err error) { prompts, err = g.encodeText(ctx); return }},
+		{StageImage, func() bool { return g.settings.image == nil }, func() (err error) { first, err = g.encodeImage(ctx); return }},
+		{StageLoad, func() bool { return g.dit != nil }, func() error { return g.loadTransformer(ctx) }},
+		{StageDenoise, never, func() (err error) { latents, err = g.denoise(ctx, prompts, first); return }},
+		{StageDecode, never, func() (err error) { clip, err = g.decode(ctx, latents); return }},
 	}
 	for _, s := range stages {
-		if s.skip {
+		if s.skip() {
 			continue
 		}
 		if err := g.stage(ctx, s.stage, s.work); err != nil {

@@ -44,7 +44,10 @@ const defaultSchedulerScale = 10
 // one line. No weights are needed for it.
 func Resolve(config *configs.Config, r Request) (Settings, error) {
 	s := Settings{Prompt: r.Prompt, Steps: r.Steps, Guidance: r.Guidance, SchedulerScale: r.SchedulerScale, Seed: r.Seed, MagCache: r.MagCache, ExpandPrompt: r.ExpandPrompt, picture: r.Image}
-	if r.ExpandPrompt {
+	switch {
+	case r.Prepared != nil:
+		s.ExpandedPrompt = r.Prepared.expanded
+	case r.ExpandPrompt:
 		s.ExpandedPrompt = r.ExpandedPrompt
 	}
 	if strings.TrimSpace(r.Prompt) == "" {

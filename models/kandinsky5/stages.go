@@ -33,6 +33,9 @@ func (s Settings) texts() []string {
 // encodeText makes the conditions of the transformer. Padded rows are dropped at once: no row of a prompt sees them, and
 // the transformer would mask them. The tensors belong to the run's arena.
 func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
+	if g.prepared != nil {
+		return g.restore(ctx)
+	}
 	texts := g.settings.texts()
 	pooled, err := g.pooled(ctx, texts)
 	if err != nil {
@@ -60,15 +63,19 @@ func (g *run) pooled(ctx context.Context, texts []string) ([][]float32, error) {
 	defer m.Close()
 	out := make([][]float32, len(texts))
 	for k, text := range texts {
-		prompt, err := g.clipTok.EncodeCLIP(text, g.ckpt.Config.Model.CLIP.MaxLength)
-		if err != nil {
-			return nil, err
-		}
-		if out[k], err = m.Pooled(ctx, prompt.IDs); err != nil {
+		if out[k], err = g.pooledText(ctx, m, text); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+func (p *Pipeline) pooledText(ctx context.Context, m *clip.Model, text string) ([]float32, error) {
+	prompt, err := p.clipTok.EncodeCLIP(text, p.ckpt.Config.Model.CLIP.MaxLength)
+	if err != nil {
+		return nil, err
+	}
+	return m.Pooled(ctx, prompt.IDs)
 }
 
 // template is the video template for every clip, also one that starts from a picture, and the image template for a
@@ -85,13 +92,9 @@ func (g *run) textRows(ctx context.Context, texts []string) ([]engine.Tensor, er
 	sequences := make([][]int32, len(texts))
 	crops := make([]int, len(texts))
 	for k, text := range texts {
-		prompt, err := g.qwenTok.EncodePrompt(g.settings.template(), text, g.ckpt.Config.Model.Qwen.MaxLength)
-		if err != nil {
+		var err error
+		if sequences[k], crops[k], err = g.tokens(text); err != nil {
 			return nil, err
-		}
-		sequences[k], crops[k] = prompt.IDs[:prompt.Valid()], prompt.Crop
-		if len(sequences[k]) <= crops[k] {
-			return nil, requestError("the prompt %.40q leaves no text after the template", text)
 		}
 	}
 	lengths := make([]int, len(texts))
@@ -105,6 +108,18 @@ func (g *run) textRows(ctx context.Context, texts []string) ([]engine.Tensor, er
 	}
 	rows, err := g.keepRows(ctx, m, sequences, crops)
 	return rows, oneline.Join(err, m.Close())
+}
+
+// tokens are a text's ids within its template, and how many of them come before the text.
+func (g *run) tokens(text string) (ids []int32, crop int, err error) {
+	prompt, err := g.qwenTok.EncodePrompt(g.settings.template(), text, g.ckpt.Config.Model.Qwen.MaxLength)
+	if err != nil {
+		return nil, 0, err
+	}
+	if ids, crop = prompt.IDs[:prompt.Valid()], prompt.Crop; len(ids) <= crop {
+		return nil, 0, requestError("the prompt %.40q leaves no text after the template", text)
+	}
+	return ids, crop, nil
 }
 
 func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, crops []int) ([]engine.Tensor, error) {
@@ -127,6 +142,9 @@ func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, 
 // encodeImage encodes the first frame: a sample of the posterior, scaled as the transformer sees latents, F32
 // [1, H, W, C].
 func (g *run) encodeImage(ctx context.Context) (engine.Tensor, error) {
+	if err := g.roomForImage(); err != nil {
+		return engine.Tensor{}, err
+	}
 	v, err := vae.New(g.device, g.nets.vaeReader, g.nets.vaeConfig, g.opts.Precision)
 	if err != nil {
 		return engine.Tensor{}, err
@@ -292,7 +310,7 @@ func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) 
 
 // decodeTiling chooses the largest tiles that the memory holds, without the transformer where it would be in the way.
 func (g *run) decodeTiling() (vae.Tiling, error) {
-	model := vae.Model{Config: g.nets.vaeConfig, Precision: g.opts.Precision, Stored: storedType(g.nets.vae), Limits: vae.LimitsOf(g.device.Caps(), g.opts.Precision)}
+	model := g.vaeModel()
 	size := vae.Size{Frames: g.settings.Geometry.Frames, Height: g.settings.Size.Height, Width: g.settings.Size.Width}
 	whole, err := model.FitTiling(size, 1<<62)
 	if err != nil {
@@ -302,17 +320,38 @@ func (g *run) decodeTiling() (vae.Tiling, error) {
 	if err != nil {
 		return whole, err
 	}
-	budget, left := g.device.Mem.Budget(memory.Device)
-	if budget == 0 {
-		return whole, nil
-	}
-	if need.Bytes() > left && g.dit != nil {
-		if err := oneline.Join(g.freeTransformer(), g.device.Settle()); err != nil {
-			return whole, err
-		}
-		_, left = g.device.Mem.Budget(memory.Device)
+	budget, left, err := g.makeRoom(need.Bytes())
+	if err != nil || budget == 0 {
+		return whole, err
 	}
 	return model.FitTiling(size, left)
+}
+
+// makeRoom frees the transformer where it is in the way of so many bytes, and returns the budget, 0 for none, and what is
+// left of it.
+func (g *run) makeRoom(need int64) (budget, left int64, err error) {
+	budget, left = g.device.Mem.Budget(memory.Device)
+	if budget == 0 || need <= left || g.dit == nil {
+		return budget, left, nil
+	}
+	err = oneline.Join(g.freeTransformer(), g.device.Settle())
+	_, left = g.device.Mem.Budget(memory.Device)
+	return budget, left, err
+}
+
+// roomForImage makes room for encoding the first frame: an earlier clip may have left the transformer on the device.
+func (g *run) roomForImage() error {
+	size := g.settings.Size
+	need, err := g.vaeModel().EncodeNeed(vae.Size{Frames: 1, Height: size.Height, Width: size.Width}, vae.Tiling{})
+	if err != nil {
+		return err
+	}
+	_, _, err = g.makeRoom(need.Bytes() + int64(size.Height)*int64(size.Width)*12)
+	return err
+}
+
+func (g *run) vaeModel() vae.Model {
+	return vae.Model{Config: g.nets.vaeConfig, Precision: g.opts.Precision, Stored: storedType(g.nets.vae), Limits: vae.LimitsOf(g.device.Caps(), g.opts.Precision)}
 }
 
 // storedType is the type of a checkpoint's matrices.
