@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -27,6 +26,7 @@ type generateOptions struct {
 	device  deviceFlags
 	output  outputFlags
 	receipt receiptFlags
+	many    manyFlags
 	log     logFlags
 	from    string // a receipt to repeat
 	repeat  *repeat
@@ -37,6 +37,7 @@ func (o *generateOptions) register(f *flags) {
 	o.model.register(f.group("Model"))
 	video := f.group("Video")
 	o.request.register(video)
+	o.many.register(video)
 	video.StringVar(&o.from, "from", "", "make the clip of a receipt `FILE`.json again; flags given beside it win")
 	memory := f.group("Memory")
 	o.swap.register(memory)
@@ -119,6 +120,7 @@ func generateCommand() *command {
 			`vkandinsky --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --blocks-in-memory 2 --vram-budget 12GiB \`,
 			`    --image dragon.jpg --prompt "The dragon breathes fire." --contact-sheet dragon.png --timeline dragon.svg`,
 			`vkandinsky --from dragon.json -o dragon-again.mp4`,
+			`vkandinsky --config k5_pro_t2v_5s_sft_sd --blocks-in-memory 6 --prompt-file prompts.txt -o night.mp4`,
 		},
 	}
 	var o generateOptions
@@ -126,6 +128,9 @@ func generateCommand() *command {
 	cmd.run = func(ctx context.Context, c *console, args []string) error {
 		if err := noArguments(args); err != nil {
 			return err
+		}
+		if o.many.any() {
+			return o.runMany(ctx, c, cmd)
 		}
 		return o.run(ctx, c, cmd)
 	}
@@ -156,7 +161,7 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if err := o.checkOutput(); err != nil {
 		return err
 	}
-	j, err := o.check(&cmd.flags, log)
+	j, err := o.check(&cmd.flags, log, nil)
 	if err != nil {
 		return err
 	}
@@ -166,6 +171,9 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	}
 	var m made
 	err = j.run(ctx, c, log, !o.log.quiet, func(d *engine.Device, p *kandinsky5.Pipeline) (err error) {
+		if err := j.refuseTooLarge(d); err != nil {
+			return err
+		}
 		m, err = o.generate(ctx, d, p, j, log)
 		return err
 	})
@@ -179,54 +187,13 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	return o.output.report(c, g)
 }
 
-// generate makes the clip and collects what its receipt says.
-func (o *generateOptions) generate(ctx context.Context, d *engine.Device, p *kandinsky5.Pipeline, j *job, log *slog.Logger) (m made, err error) {
-	if j.request.Digests {
-		p.PrepareFingerprints()
-	}
-	if o.repeat != nil {
-		weights, err := p.Fingerprints(ctx)
-		if err != nil {
-			return m, err
-		}
-		o.repeat.warn(log, describeDevice(d), weights)
-	}
-	if m.result, err = p.Generate(ctx, j.request); err != nil || !j.request.Digests {
-		return m, err
-	}
-	m.device = describeDevice(d)
-	m.weights, err = p.Fingerprints(ctx)
-	return m, err
-}
-
-// write writes the clip in all forms, and its receipt.
-func (o *generateOptions) write(ctx context.Context, c *console, j *job, m made, log *slog.Logger) (g generated, err error) {
-	if err := o.output.write(ctx, m.result.Clip, log); err != nil {
-		return g, err
-	}
-	sentence := whereTheTimeWent(m.result.Stats)
-	if err := o.output.files.write(m.result.Trace, o.output.file+": "+m.result.Settings.Prompt, sentence); err != nil {
-		return g, err
-	}
-	if !o.log.quiet {
-		fmt.Fprintln(c, sentence)
-	}
-	g = o.output.generated(m.result.Settings, m.result.Stats)
-	if !j.request.Digests {
-		return g, nil
-	}
-	now, err := o.writeReceipt(j, m)
-	if err == nil && o.repeat != nil {
-		g.Repeats = o.repeat.judge(log, now)
-	}
-	g.Receipt = o.receipt.file
-	return g, err
-}
-
 // printPrompt expands the prompt and prints nothing else.
 func (j *job) printPrompt(ctx context.Context, c *console, log *slog.Logger, show bool) error {
 	var text string
-	err := j.run(ctx, c, log, show, func(_ *engine.Device, p *kandinsky5.Pipeline) (err error) {
+	err := j.run(ctx, c, log, show, func(d *engine.Device, p *kandinsky5.Pipeline) (err error) {
+		if err := j.refuseTooLarge(d); err != nil {
+			return err
+		}
 		text, err = p.ExpandPrompt(ctx, j.request)
 		return err
 	})
@@ -284,7 +251,7 @@ func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progres
 	}
 }
 
-// withPipeline makes a pipeline for the one request.
+// withPipeline makes a pipeline and works with it.
 func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*engine.Device, *kandinsky5.Pipeline) error) error {
 	p, err := kandinsky5.New(ctx, d, j.checkpoint, j.options)
 	if err != nil {
@@ -292,9 +259,6 @@ func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*eng
 			return err
 		}
 		return badInput(err) // nothing but the checkpoint has been looked at
-	}
-	if err := j.refuseTooLarge(d); err != nil {
-		return errors.Join(err, p.Close())
 	}
 	err = work(d, p)
 	if closeErr := p.Close(); err == nil {
@@ -322,8 +286,8 @@ func (j *job) refuseTooLarge(d *engine.Device) error {
 	return planError(plan, limits)
 }
 
-// check turns the flags into a job.
-func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
+// check turns the flags into a job. What concerns the model and the device is another job's where that is not nil.
+func (o *generateOptions) check(f *flags, log *slog.Logger, shared *job) (*job, error) {
 	j := &job{promptOnly: o.output.printPrompt}
 	if j.promptOnly && f.changed("expand-prompt") && o.request.expand == 0 {
 		return nil, badInput(fmt.Errorf("--print-prompt prints the expanded prompt, which --expand-prompt 0 turns off: leave one of them out"))
@@ -336,8 +300,10 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 		return nil, err
 	}
 	j.engine.Marks = true
-	config, err := o.model.config()
-	if err != nil {
+	var config *configs.Config
+	if shared != nil {
+		config = shared.checkpoint.Config
+	} else if config, err = o.model.config(); err != nil {
 		return nil, err
 	}
 	if j.options, err = o.options(f, config, log); err != nil {
@@ -349,16 +315,12 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 	if _, err = kandinsky5.Resolve(config, j.request); err != nil {
 		return nil, badInput(err)
 	}
-	if j.checkpoint, err = o.model.checkpoint(config); err != nil {
+	if shared != nil {
+		j.checkpoint = shared.checkpoint
+	} else if j.checkpoint, err = o.model.checkpoint(config); err != nil {
 		return nil, err
 	}
-	j.request.Digests = !o.receipt.none && !j.promptOnly
-	if o.repeat != nil && o.repeat.written != "" && !j.promptOnly {
-		j.request.ExpandPrompt, j.request.ExpandedPrompt = true, o.repeat.written
-		return j, nil
-	}
-	j.request.ExpandPrompt, err = o.request.expands(f, config, j.checkpoint, j.promptOnly, log)
-	return j, err
+	return j, o.decide(j, f, log)
 }
 
 // options is how the pipeline holds its networks.
@@ -425,26 +387,6 @@ func (r *requestFlags) request(f *flags) (kandinsky5.Request, error) {
 	var err error
 	q.Image, r.picture, err = loadPicture(r.image)
 	return q, badInput(err)
-}
-
-// extension is that of an output without a name.
-func (r *requestFlags) extension() string {
-	if r.size.seconds == 0 {
-		return "png"
-	}
-	return "mp4"
-}
-
-// checkOutput fills in the names of the files and makes sure that all can be written.
-func (o *generateOptions) checkOutput() error {
-	if err := o.output.check(&o.request); err != nil || o.output.printPrompt {
-		return err
-	}
-	from := ""
-	if o.repeat != nil {
-		from = o.repeat.file
-	}
-	return o.receipt.check(&o.output, from)
 }
 
 // check fills in the output's name and makes sure that everything can be written.

@@ -92,13 +92,6 @@ func configDigest(c *configs.Config) (string, error) {
 	return receipt.Sum(append([]byte(string(c.Pipeline)+"\n"), text...)), nil
 }
 
-// made is a clip with all that its receipt says.
-type made struct {
-	result  *kandinsky5.Result
-	device  receipt.Device
-	weights []receipt.Weights
-}
-
 // describeDevice is what a receipt says about the device, once it has computed.
 func describeDevice(d *engine.Device) receipt.Device {
 	info := d.Summary.Physical.Info

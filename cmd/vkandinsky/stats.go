@@ -39,7 +39,7 @@ func (o *outputFlags) report(c *console, g generated) error {
 	if o.json {
 		return c.printJSON(g)
 	}
-	_, err := fmt.Fprintln(c.out, o.file)
+	_, err := fmt.Fprintln(c.out, g.Output)
 	return err
 }
 
