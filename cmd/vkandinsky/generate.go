@@ -121,6 +121,7 @@ func generateCommand() *command {
 			`    --image dragon.jpg --prompt "The dragon breathes fire." --contact-sheet dragon.png --timeline dragon.svg`,
 			`vkandinsky --from dragon.json -o dragon-again.mp4`,
 			`vkandinsky --config k5_pro_t2v_5s_sft_sd --blocks-in-memory 6 --prompt-file prompts.txt -o night.mp4`,
+			`vkandinsky --from dragon.json --seeds 1..8 -o dragons.mp4`,
 		},
 	}
 	var o generateOptions
@@ -242,7 +243,7 @@ func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progres
 		if p.Stage != kandinsky5.StageExpand {
 			s.end()
 		}
-		if p.Stage != stage {
+		if p.Stage != stage || p.Done == 0 && p.Total == 0 { // another clip may begin with the stage that was over
 			stage = p.Stage
 			r.Stage(string(p.Stage), p.Total)
 		}

@@ -10,19 +10,21 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/promptfile"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
 	"github.com/vkandinsky/vkandinsky/models/receipt"
 )
 
 // manyFlags ask for more clips than one.
-type manyFlags struct{ promptFile string }
+type manyFlags struct{ promptFile, seeds string }
 
 func (m *manyFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&m.promptFile, "prompt-file", "", "make a clip of every line of `FILE`, or of every entry of a .yaml list with settings of its own")
+	f.StringVar(&m.seeds, "seeds", "", "make a clip of every seed of `LIST`, such as 1..8 or 3,7,20..22, and a contact sheet over all")
 }
 
-func (m *manyFlags) any() bool { return m.promptFile != "" }
+func (m *manyFlags) any() bool { return m.promptFile != "" || m.seeds != "" }
 
 // order is one clip of many, as it was asked for.
 type order struct {
@@ -33,7 +35,12 @@ type order struct {
 
 // orders lists the clips.
 func (m *manyFlags) orders(f *flags) ([]order, error) {
-	if f.changed("prompt") {
+	switch {
+	case m.seeds != "" && m.promptFile != "":
+		return nil, badInputf("--seeds and --prompt-file exclude each other: an entry of a .yaml prompt file may have a seed")
+	case m.seeds != "":
+		return seedOrders(f, m.seeds)
+	case f.changed("prompt"):
 		return nil, badInputf("--prompt and --prompt-file exclude each other")
 	}
 	jobs, err := promptfile.Read(m.promptFile)
@@ -62,6 +69,9 @@ type many struct {
 	// The picture that was read last, as clips in a row often begin with the same, and its digest.
 	image *kandinsky5.Image
 	last  string
+
+	sheet  string // over all clips; "" for none
+	strips []*media.Image
 }
 
 // runMany makes all clips, after all of them have been checked.
@@ -71,9 +81,14 @@ func (o *generateOptions) runMany(ctx context.Context, c *console, cmd *command)
 		return err
 	}
 	if o.output.printPrompt {
-		return badInputf("--print-prompt prints one prompt: leave --prompt-file out")
+		return badInputf("--print-prompt prints one prompt: leave --prompt-file and --seeds out")
 	}
 	m := &many{log: log}
+	if o.many.seeds != "" {
+		if m.sheet, err = o.sheetOverAll(); err != nil {
+			return err
+		}
+	}
 	if err := m.check(o, &cmd.flags); err != nil {
 		return err
 	}
@@ -106,6 +121,9 @@ func (m *many) check(o *generateOptions, f *flags) error {
 		return err
 	}
 	files := map[string]string{} // to where they were asked for
+	if whole, err := filepath.Abs(m.sheet); m.sheet != "" && err == nil {
+		files[whole] = "--seeds"
+	}
 	for _, order := range orders {
 		var shared *job
 		if len(m.clips) > 0 {
@@ -153,6 +171,9 @@ func (o *generateOptions) clip(f *flags, order order, shared *job, log *slog.Log
 			return clip{}, err
 		}
 	}
+	if own.many.seeds != "" {
+		own.output.sheet = "" // there is one over all
+	}
 	own.name(order.suffix, named)
 	if err := own.checkOutput(); err != nil {
 		return clip{}, err
@@ -172,8 +193,12 @@ func (o *generateOptions) name(suffix string, named bool) {
 	out := &o.output
 	if !named {
 		if out.file == "" {
-			base := filepath.Base(o.many.promptFile)
-			out.file = strings.TrimSuffix(base, filepath.Ext(base)) + "." + o.request.extension()
+			base := "vkandinsky"
+			if o.many.promptFile != "" {
+				base = filepath.Base(o.many.promptFile)
+				base = strings.TrimSuffix(base, filepath.Ext(base))
+			}
+			out.file = base + "." + o.request.extension()
 		}
 		out.file = numbered(out.file, suffix)
 	}
@@ -237,7 +262,7 @@ func (m *many) make(ctx context.Context, c *console, d *engine.Device, p *kandin
 		}
 		prepared[k] = nil
 	}
-	return nil
+	return m.writeSheet(ctx)
 }
 
 func (m *many) one(ctx context.Context, c *console, d *engine.Device, p *kandinsky5.Pipeline, k int, prepared *kandinsky5.Prepared) (g generated, err error) {
@@ -251,7 +276,13 @@ func (m *many) one(ctx context.Context, c *console, d *engine.Device, p *kandins
 	if err != nil {
 		return g, err
 	}
-	return cl.options.write(ctx, c, &j, made, m.log)
+	if g, err = cl.options.write(ctx, c, &j, made, m.log); err != nil || m.sheet == "" {
+		return g, err
+	}
+	strip, err := media.Strip(made.result.Clip, cl.where, media.SheetOptions{})
+	m.strips = append(m.strips, strip)
+	g.ContactSheet = m.sheet
+	return g, err
 }
 
 // request is the k-th clip's, with its picture and the first clip's ways of showing progress.

@@ -230,3 +230,25 @@ func TestFlagsWinOverTheReceipt(t *testing.T) {
 		t.Errorf("a size that was given is lost: %+v", o.request.size)
 	}
 }
+
+func TestHostileReceiptsAreOneLineAndStatus2(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.json")
+	for name, text := range map[string]string{
+		"empty": "", "no JSON": "clip", "another JSON": "{}", "NaN": `{"format": "vkandinsky receipt", "version": NaN}`, "unknown version": `{"format": "vkandinsky receipt", "version": 2}`,
+		"wrong types":  `{"format": "vkandinsky receipt", "version": 1, "settings": []}`,
+		"huge numbers": `{"format": "vkandinsky receipt", "version": 1, "settings": {"prompt": "x", "width": 1e30}}`,
+		"cut off":      `{"format": "vkandinsky receipt", "version": 1, "sett`,
+		"no settings":  `{"format": "vkandinsky receipt", "version": 1}`,
+		"escapes":      `{"format": "\u001b[2J\n", "version": 1}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			writeFile(t, path, text)
+			for _, args := range [][]string{{"compare", path, path}, {"--from", path, "-o", filepath.Join(filepath.Dir(path), "x.mp4")}} {
+				status, stdout, stderr := invoke(t, args...)
+				if status != exitBadInput || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "vkandinsky: receipt ") || strings.Contains(stderr, "\x1b") {
+					t.Errorf("%v: status %d, %q, %q", args, status, stdout, stderr)
+				}
+			}
+		})
+	}
+}

@@ -193,7 +193,7 @@ func parseEntry(n *yaml.Node) (Job, int, error) {
 		return job, n.Line, err
 	}
 	if n.Kind != yaml.MappingNode {
-		return job, n.Line, errors.New("an entry must be a prompt, or settings such as prompt: and seed:")
+		return job, n.Line, errors.New("an entry must be a prompt, or settings with their values")
 	}
 	known, seen := kinds(), map[string]bool{}
 	for k := 0; k+1 < len(n.Content); k += 2 {

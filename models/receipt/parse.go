@@ -27,16 +27,16 @@ const (
 
 // Read reads a receipt file. An error is one line and names the file.
 func Read(path string) (*Receipt, error) {
+	if info, err := os.Stat(path); err != nil { // before it is opened: opening a pipe may take forever
+		return nil, fmt.Errorf("receipt: %w", err)
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("receipt %s: is not a file: name the .json beside a clip", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("receipt: %w", err)
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return nil, fmt.Errorf("receipt: %w", err)
-	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("receipt %s: is not a file: name the .json beside a clip", path)
-	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("receipt: %w", err)
