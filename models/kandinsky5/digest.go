@@ -2,6 +2,8 @@ package kandinsky5
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 
@@ -24,6 +26,7 @@ type digester struct {
 	out    receipt.Digests
 	host   *engine.Readback // nil where the host has no memory for it
 	busy   chan string      // the digest of the latents that are being hashed; nil when none are
+	frames *frameDigest
 }
 
 // text hashes the prompts' embeddings. They are some MiB, once.
@@ -123,15 +126,60 @@ func (g *digester) close() {
 	g.take()
 	g.host.Free()
 	g.host = nil
+	g.frames.sum()
 }
 
-// clip hashes the frames and returns all digests.
-func (g *digester) clip(c *Clip) *receipt.Digests {
+// decoded takes the frames that have been decoded, which follow those before. They are hashed beside the decoding of the
+// next ones: a clip may have hundreds of MiB.
+func (g *digester) decoded(pix []uint8) {
+	if g == nil {
+		return
+	}
+	if g.frames == nil {
+		g.frames = newFrameDigest()
+	}
+	g.frames.pieces <- pix
+}
+
+// digests waits for what is being hashed and returns all digests.
+func (g *digester) digests() *receipt.Digests {
 	if g == nil {
 		return nil
 	}
-	g.out.Frames = receipt.Sum(c.Pix)
+	g.out.Frames = g.frames.sum()
 	return &g.out
+}
+
+// frameDigest hashes pieces of a clip on a goroutine of its own.
+type frameDigest struct {
+	pieces chan []uint8
+	done   chan string // has one digest once pieces is closed
+	result string
+	over   bool
+}
+
+func newFrameDigest() *frameDigest {
+	f := &frameDigest{pieces: make(chan []uint8, 4), done: make(chan string, 1)}
+	go func() {
+		h := sha256.New()
+		for p := range f.pieces {
+			h.Write(p)
+		}
+		f.done <- hex.EncodeToString(h.Sum(nil))
+	}()
+	return f
+}
+
+// sum ends the goroutine and returns the digest; nil has none.
+func (f *frameDigest) sum() string {
+	if f == nil {
+		return ""
+	}
+	if !f.over {
+		close(f.pieces)
+		f.result, f.over = <-f.done, true
+	}
+	return f.result
 }
 
 // fingerprints are those of a checkpoint's files, taken beside other work. Methods of nil do nothing.

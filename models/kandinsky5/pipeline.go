@@ -181,7 +181,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 			return nil, err
 		}
 	}
-	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Trace: g.trace, Digests: g.digest.clip(clip)}, nil
+	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Trace: g.trace, Digests: g.digest.digests()}, nil
 }
 
 // timedGenerate compares the clocks first.

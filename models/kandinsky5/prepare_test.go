@@ -15,11 +15,11 @@ import (
 func TestPreparedRequestsGiveTheBitsOfRunsAlone(t *testing.T) {
 	c := smallCheckpoint(t)
 	d := enginetest.Open(t)
-	first, second, third := guidedRequest(), guidedRequest(), pictureRequest()
+	first, second := pictureRequest(), pictureRequest()
+	first.Guidance, second.Guidance = 4, 4
 	first.ExpandPrompt = true
-	second.Prompt, second.Seed, second.Width = "a longer prompt about a blue circle that stands still", 8, 48
-	third.Prompt, third.Seed, third.ExpandPrompt = "a green line", 9, true
-	requests := []Request{first, second, third}
+	second.Prompt, second.Seed = "a longer prompt about a blue circle that stands still", 8
+	requests := []Request{first, second}
 	p, err := New(t.Context(), d, c, few)
 	if err != nil {
 		t.Fatal(err)

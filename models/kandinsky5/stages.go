@@ -302,7 +302,9 @@ func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) 
 		if f.Height != clip.Height || f.Width != clip.Width || (f.First+f.Count)*frame > len(clip.Pix) {
 			return fmt.Errorf("the decoder made frames %d to %d of %d×%d, the clip has %d of %d×%d", f.First, f.First+f.Count, f.Width, f.Height, clip.Frames, clip.Width, clip.Height)
 		}
-		copy(clip.Pix[f.First*frame:], f.RGB)
+		here := clip.Pix[f.First*frame : (f.First+f.Count)*frame]
+		copy(here, f.RGB)
+		g.digest.decoded(here)
 		return nil
 	})
 	return clip, err
