@@ -30,6 +30,7 @@ type Pipeline struct {
 	clipTok *tokenizer.Tokenizer
 	dit     *dit.Model    // nil while it is not loaded
 	tier    swap.HostTier // where its blocks wait
+	counted swap.Counters // what earlier clips' statistics say of it
 	prints  *fingerprints // of the weights; nil until they are asked for
 }
 
@@ -265,7 +266,7 @@ func (g *run) loadTransformer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.dit = model
+	g.dit, g.counted = model, swap.Counters{}
 	return nil
 }
 

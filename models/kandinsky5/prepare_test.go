@@ -20,7 +20,9 @@ func TestPreparedRequestsGiveTheBitsOfRunsAlone(t *testing.T) {
 	first.ExpandPrompt = true
 	second.Prompt, second.Seed = "a longer prompt about a blue circle that stands still", 8
 	requests := []Request{first, second}
-	p, err := New(t.Context(), d, c, few)
+	o := few
+	o.BlocksInMemory = 2
+	p, err := New(t.Context(), d, c, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +56,9 @@ func TestPreparedRequestsGiveTheBitsOfRunsAlone(t *testing.T) {
 		}
 		if diff := cmp.Diff(alone.Digests, got.Digests); diff != "" || got.Settings.ExpandedPrompt != alone.Settings.ExpandedPrompt {
 			t.Errorf("request %d: expanded %q and alone %q, digests %s", k, got.Settings.ExpandedPrompt, alone.Settings.ExpandedPrompt, diff)
+		}
+		if got.Stats.Swap.Accesses != alone.Stats.Swap.Accesses || got.Stats.Swap.Accesses == 0 {
+			t.Errorf("request %d: %d uses of blocks, alone %d", k, got.Stats.Swap.Accesses, alone.Stats.Swap.Accesses)
 		}
 		if loads := slices.ContainsFunc(got.Stats.Stages, func(s StageStats) bool { return s.Stage == StageLoad }); loads != (k == 0) {
 			t.Errorf("request %d: the transformer was loaded: %v", k, loads)

@@ -227,7 +227,8 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 	g.report(StageDenoise, 0, s.Steps)
 	err = Denoise(ctx, g.device, pass, g.dit, latents, options)
 	counters, plan := g.dit.Counters()
-	g.stats.Swap, g.stats.SwapPlan = counters, plan.String()
+	g.stats.Swap, g.stats.SwapPlan = counters.Since(g.counted), plan.String()
+	g.counted = counters
 	g.stats.HostTier, g.stats.StepTimes = g.tier, steps.took
 	if g.timed {
 		g.judge(steps, plan)
