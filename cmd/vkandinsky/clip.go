@@ -23,7 +23,7 @@ func (o *generateOptions) generate(ctx context.Context, d *engine.Device, p *kan
 		p.PrepareFingerprints()
 	}
 	if o.repeat != nil {
-		weights, err := p.Fingerprints(ctx)
+		weights, err := fingerprints(ctx, p, log)
 		if err != nil {
 			return m, err
 		}
@@ -33,8 +33,18 @@ func (o *generateOptions) generate(ctx context.Context, d *engine.Device, p *kan
 		return m, err
 	}
 	m.device = describeDevice(d)
-	m.weights, err = p.Fingerprints(ctx)
+	m.weights, err = fingerprints(ctx, p, log)
 	return m, err
+}
+
+// fingerprints are none, with a warning, where a file cannot be read again: a clip is worth more than its receipt.
+func fingerprints(ctx context.Context, p *kandinsky5.Pipeline, log *slog.Logger) ([]receipt.Weights, error) {
+	list, err := p.Fingerprints(ctx)
+	if err != nil && ctx.Err() == nil {
+		log.Warn("the receipt is without fingerprints of the weights", "reason", oneLine(err.Error()))
+		return nil, nil
+	}
+	return list, err
 }
 
 // write writes the clip in all forms, and its receipt.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -151,6 +152,21 @@ func TestFingerprints(t *testing.T) {
 	}
 	if got := receipt.CompareWeights(want, prints()); len(got) != 1 || got[0].Name != "vae" {
 		t.Errorf("after a bit of the VAE: %+v", got)
+	}
+}
+
+func TestFingerprintsOfAFileThatHasShrunkAreAnError(t *testing.T) {
+	p := &Pipeline{ckpt: openSmall(t, smallModel(t))}
+	if err := p.nets.open(p.ckpt); err != nil {
+		t.Fatal(err)
+	}
+	file := p.nets.vae.Files()[0].Path()
+	truncate(t, file, 4096)
+	if _, err := p.Fingerprints(t.Context()); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("got %v, want an error that names %s", err, file)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

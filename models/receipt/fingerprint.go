@@ -37,26 +37,25 @@ func Fingerprint(ctx context.Context, network string, c *weights.Checkpoint, con
 			}
 		}
 		h.Write(binary.LittleEndian.AppendUint64(nil, uint64(f.Size())))
-		h.Write(f.Header())
-		for _, name := range f.Names() {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			t, _ := f.Tensor(name)
-			h.Write(middle(t.Data))
+		if err := f.WriteSample(untilDone{ctx, h}, piece); err != nil {
+			return nil, fmt.Errorf("fingerprint of %s: %w", f.Path(), err)
 		}
 		out = append(out, Weights{Network: network, File: filepath.Base(f.Path()), Bytes: f.Size(), SHA256: hex.EncodeToString(h.Sum(nil))})
 	}
 	return out, nil
 }
 
-// middle is the piece that a fingerprint covers.
-func middle(data []byte) []byte {
-	if len(data) <= piece {
-		return data
+// untilDone is a writer that ends with its context.
+type untilDone struct {
+	ctx context.Context
+	io.Writer
+}
+
+func (u untilDone) Write(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
 	}
-	from := (len(data) - piece) / 2
-	return data[from : from+piece]
+	return u.Writer.Write(p)
 }
 
 func addFile(w io.Writer, path string) error {

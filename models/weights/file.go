@@ -120,10 +120,6 @@ func (f *File) Names() []string { return f.names }
 // Metadata is the file's own string map ("__metadata__"), nil when it has none. The caller must not change it.
 func (f *File) Metadata() map[string]string { return f.metadata }
 
-// Header is the head of the file as it is stored: eight bytes of length and the JSON that describes every tensor. It is
-// a view that must not be changed.
-func (f *File) Header() []byte { return f.header }
-
 // Close unmaps the file; every view into it becomes invalid. A second call does nothing.
 func (f *File) Close() error {
 	f.mu.Lock()
