@@ -135,7 +135,7 @@ func (o *generateOptions) newReceipt(j *job, m made) (*receipt.Receipt, error) {
 func (o *generateOptions) settingsOf(j *job, s kandinsky5.Settings) receipt.Settings {
 	return receipt.Settings{
 		Config: o.model.configName, CheckpointDir: o.model.dir, Prompt: s.Prompt, ExpandPrompt: s.ExpandPrompt, ExpandedPrompt: s.ExpandedPrompt,
-		NegativePrompt: s.NegativePrompt, Width: s.Size.Width, Height: s.Size.Height, SizeGiven: o.request.size.width > 0, VideoDuration: o.request.size.seconds,
+		NegativePrompt: s.NegativePrompt, Width: s.Size.Width, Height: s.Size.Height, SizeGiven: o.request.size.width > 0, VideoDuration: s.Geometry.Seconds,
 		SampleSteps: s.Steps, GuidanceWeight: s.Guidance, SchedulerScale: s.SchedulerScale, Seed: s.Seed, MagCache: s.MagCache,
 		Precision: j.options.Precision.String(), Kernels: o.device.kernels,
 	}

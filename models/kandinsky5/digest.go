@@ -26,6 +26,7 @@ type digester struct {
 	out    receipt.Digests
 	host   *engine.Readback // nil where the host has no memory for it
 	busy   chan string      // the digest of the latents that are being hashed; nil when none are
+	hashed int              // the step that they are of
 	frames *frameDigest
 }
 
@@ -57,9 +58,9 @@ func (g *digester) firstFrame(ctx context.Context, first engine.Tensor) error {
 	return nil
 }
 
-// start hashes the noise, if the run begins with it, and takes the memory that latents come back to. A host that has none for it can do the run all
-// the same, and the steps' digests are left out.
-func (g *digester) start(latents engine.Tensor, noise []float32) error {
+// start hashes the noise, if the run begins with it, and takes the memory that latents come back to. A host that has none
+// for it can do the run all the same, and the steps' digests are left out.
+func (g *digester) start(latents engine.Tensor, noise []float32, steps int) error {
 	if g == nil {
 		return nil
 	}
@@ -69,7 +70,7 @@ func (g *digester) start(latents engine.Tensor, noise []float32) error {
 	host, err := g.device.NewReadback("latents to hash", latents.Bytes())
 	switch {
 	case err == nil:
-		g.host = host
+		g.host, g.out.Latents = host, make([]string, steps)
 	case errors.Is(err, memory.ErrBudget), errors.Is(err, vk.ErrOutOfHostMemory):
 		g.log.Warn("latents are not hashed: pinned host memory does not hold them", "needed", memory.Size(latents.Bytes()))
 	default:
@@ -87,19 +88,19 @@ func (g *digester) record(latents engine.Tensor) {
 	g.host.Record(g.device.Compute(), latents)
 }
 
-// step begins to hash the latents of the step that is over.
-func (g *digester) step() {
+// step begins to hash the latents of step i, from 0, which is over. Those of steps that are not made stay unknown.
+func (g *digester) step(i int) {
 	if g == nil || g.host == nil {
 		return
 	}
-	g.busy = make(chan string, 1)
+	g.busy, g.hashed = make(chan string, 1), i
 	go func(data []byte, done chan<- string) { done <- receipt.Sum(data) }(g.host.Bytes(), g.busy)
 }
 
 // take waits for the latents that are being hashed.
 func (g *digester) take() {
 	if g.busy != nil {
-		g.out.Latents = append(g.out.Latents, <-g.busy)
+		g.out.Latents[g.hashed] = <-g.busy
 		g.busy = nil
 	}
 }

@@ -37,11 +37,11 @@ func TestDigests(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer small.Free(latents)
-		if err := g.start(latents, []float32{1}); err != nil || g.host != nil {
+		if err := g.start(latents, []float32{1}, 1); err != nil || g.host != nil {
 			t.Errorf("got %v", err)
 		}
 		g.record(latents)
-		g.step()
+		g.step(0)
 		if err := g.final(t.Context(), latents); err != nil || len(g.out.Latents) != 0 || g.out.Noise == "" {
 			t.Errorf("%v, %+v", err, g.out)
 		}
@@ -85,10 +85,10 @@ func stepsAreHashed(t *testing.T, d *engine.Device) {
 	}
 	defer d.Free(latents)
 	g := &digester{device: d, log: slog.New(slog.DiscardHandler)}
-	if err := g.start(latents, make([]float32, n)); err != nil {
+	if err := g.start(latents, make([]float32, n), steps+1); err != nil {
 		t.Fatal(err)
 	}
-	var want []string
+	want := []string{""}
 	for k := range steps {
 		word := math.Float32bits(float32(k) + 0.5)
 		d.Compute().Fill(latents, word)
@@ -96,14 +96,14 @@ func stepsAreHashed(t *testing.T, d *engine.Device) {
 		if err := d.Compute().Finish(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		g.step()
+		g.step(k + 1) // as if a first step had been made before
 		want = append(want, receipt.Sum(bytes.Repeat(binary.LittleEndian.AppendUint32(nil, word), n)))
 	}
 	if err := g.final(t.Context(), latents); err != nil {
 		t.Fatal(err)
 	}
 	g.close()
-	if diff := cmp.Diff(want, g.out.Latents); diff != "" || g.out.Final != want[steps-1] {
+	if diff := cmp.Diff(want, g.out.Latents); diff != "" || g.out.Final != want[steps] {
 		t.Errorf("final %s, steps %s", g.out.Final, diff)
 	}
 }

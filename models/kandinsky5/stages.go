@@ -211,7 +211,7 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 			return engine.Tensor{}, err
 		}
 	}
-	if err := g.digest.start(latents, noise); err != nil {
+	if err := g.digest.start(latents, noise, s.Steps); err != nil {
 		return engine.Tensor{}, err
 	}
 	options.Recorded = func(int) { g.digest.record(latents) }
@@ -219,7 +219,7 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 	g.device.Compute().TakeSpans()
 	options.OnStep = func(step Step) error {
 		g.stats.Skipped += step.Skipped
-		g.digest.step()
+		g.digest.step(step.Index)
 		steps.add(step.Took, g.device.Compute().TakeSpans())
 		g.report(StageDenoise, step.Index+1, step.Count)
 		return nil
