@@ -75,6 +75,14 @@ func (c Counters) Plus(o Counters) Counters {
 		PinTime: c.PinTime + o.PinTime, ReadTime: c.ReadTime + o.ReadTime, HostWait: c.HostWait + o.HostWait}
 }
 
+// Since returns what was counted after an earlier reading of the same counters.
+func (c Counters) Since(earlier Counters) Counters {
+	return Counters{
+		Accesses: c.Accesses - earlier.Accesses, Hits: c.Hits - earlier.Hits, Loads: c.Loads - earlier.Loads, Bytes: c.Bytes - earlier.Bytes,
+		PinTime: c.PinTime - earlier.PinTime, ReadTime: c.ReadTime - earlier.ReadTime, HostWait: c.HostWait - earlier.HostWait,
+	}
+}
+
 // Block is a block on the device.
 type Block struct {
 	Mem   memory.Region // BlockBytes bytes

@@ -23,7 +23,10 @@ type command struct {
 }
 
 // flags are a command's flags in groups, each with a title in the help.
-type flags struct{ groups []flagGroup }
+type flags struct {
+	groups []flagGroup
+	args   []string // what parse was given
+}
 
 type flagGroup struct {
 	title string
@@ -52,6 +55,7 @@ func dashes(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 
 // parse reads a command line into the flags' variables and returns what is left of it.
 func (f *flags) parse(name string, args []string) ([]string, error) {
+	f.args = args
 	all := newFlagSet(name)
 	for _, g := range f.groups {
 		all.AddFlagSet(g.set)
@@ -72,10 +76,20 @@ func (f *flags) changed(name string) bool {
 	return false
 }
 
+// set gives a flag a value as if the command line had it.
+func (f *flags) set(name, value string) error {
+	for _, g := range f.groups {
+		if g.set.Lookup(name) != nil {
+			return g.set.Set(name, value)
+		}
+	}
+	return fmt.Errorf("no such flag: --%s", name)
+}
+
 // commands lists the subcommands in the order of the help.
 func commands() []*command {
 	return []*command{
-		generateCommand(), planCommand(), verifyCommand(), doctorCommand(), tuneCommand(), benchCommand(), devicesCommand(), inspectCommand(), convertCommand(), synthCommand(), versionCommand(),
+		generateCommand(), compareCommand(), planCommand(), verifyCommand(), doctorCommand(), tuneCommand(), benchCommand(), devicesCommand(), inspectCommand(), convertCommand(), synthCommand(), versionCommand(),
 	}
 }
 

@@ -86,4 +86,10 @@ func TestAnExpandedPromptAppearsAsItIsWritten(t *testing.T) {
 	if !strings.Contains(lines.String(), `prompt="A fox"`) {
 		t.Errorf("the log has %q", lines.String())
 	}
+	s.told("A") // the next of several prompts
+	s.told("A dog")
+	s.end()
+	if !strings.Contains(lines.String(), `prompt="A dog"`) || strings.Count(lines.String(), "prompt=") != 2 {
+		t.Errorf("the log has %q", lines.String())
+	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/progress"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 )
 
 // generateOptions are the flags of generate and, but for the output, of plan.
@@ -26,7 +26,30 @@ type generateOptions struct {
 	hold    holdFlags
 	device  deviceFlags
 	output  outputFlags
+	receipt receiptFlags
+	many    manyFlags
 	log     logFlags
+	from    string // a receipt to repeat
+	repeat  *repeat
+}
+
+// register puts the flags of generate into groups.
+func (o *generateOptions) register(f *flags) {
+	model := f.group("Model")
+	o.model.register(model)
+	o.lora.register(model)
+	video := f.group("Video")
+	o.request.register(video)
+	o.many.register(video)
+	video.StringVar(&o.from, "from", "", "make the clip of a receipt `FILE`.json again; flags given beside it win")
+	memory := f.group("Memory")
+	o.swap.register(memory)
+	o.hold.register(memory)
+	o.device.register(f.group("Device"))
+	output := f.group("Output")
+	o.output.register(output)
+	o.receipt.register(output)
+	o.log.register(output)
 }
 
 // requestFlags say what video is made, in upstream's names.
@@ -38,6 +61,7 @@ type requestFlags struct {
 	seed                    uint64
 	magcache, quantizeQwen  bool
 	attention               string
+	picture                 *receipt.Picture // which file image was
 }
 
 // upstreamSeed is the seed of upstream's command line.
@@ -94,7 +118,7 @@ func generateCommand() *command {
 		name: "generate", summary: "make a video from a prompt, and a picture (the default)",
 		about: "Makes a video. First the text encoder writes the prompt out, as the reference program does: --expand-prompt 0 leaves it as\n" +
 			"it is, --print-prompt shows the result alone. The path of what was written is all that standard output gets. Ctrl-C ends\n" +
-			"the run and leaves no half-written file.",
+			"the run and leaves no half-written file. Beside the clip lies its receipt, a .json that --from and vkandinsky compare read.",
 		examples: []string{
 			`vkandinsky --config configs/config_5s_i2v_pro_20b.yaml --prompt "The dragon breathes fire." --image dragon.jpg \`,
 			`    --video_duration 5 --enable_block_swap --blocks_in_memory 6 --offload`,
@@ -102,23 +126,19 @@ func generateCommand() *command {
 			`    --image dragon.jpg --prompt "The dragon breathes fire." --contact-sheet dragon.png --timeline dragon.svg`,
 			`vkandinsky --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --image dragon.jpg --prompt "The dragon breathes fire." \`,
 			`    --lora dolly-in/lora.safetensors --lora smoke.safetensors:0.6`,
+			`vkandinsky --from dragon.json -o dragon-again.mp4`,
+			`vkandinsky --config k5_pro_t2v_5s_sft_sd --blocks-in-memory 6 --prompt-file prompts.txt -o night.mp4`,
+			`vkandinsky --from dragon.json --seeds 1..8 -o dragons.mp4`,
 		},
 	}
 	var o generateOptions
-	f := cmd.flags.group("Model")
-	o.model.register(f)
-	o.lora.register(f)
-	o.request.register(cmd.flags.group("Video"))
-	f = cmd.flags.group("Memory")
-	o.swap.register(f)
-	o.hold.register(f)
-	o.device.register(cmd.flags.group("Device"))
-	f = cmd.flags.group("Output")
-	o.output.register(f)
-	o.log.register(f)
+	o.register(&cmd.flags)
 	cmd.run = func(ctx context.Context, c *console, args []string) error {
 		if err := noArguments(args); err != nil {
 			return err
+		}
+		if o.many.any() {
+			return o.runMany(ctx, c, cmd)
 		}
 		return o.run(ctx, c, cmd)
 	}
@@ -140,10 +160,15 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if err != nil {
 		return err
 	}
-	if err := o.output.check(&o.request); err != nil {
+	if o.from != "" {
+		if err := o.openRepeat(&cmd.flags, log); err != nil {
+			return err
+		}
+	}
+	if err := o.checkOutput(); err != nil {
 		return err
 	}
-	j, err := o.check(&cmd.flags, log)
+	j, err := o.check(&cmd.flags, log, nil)
 	if err != nil {
 		return err
 	}
@@ -151,31 +176,31 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if j.promptOnly {
 		return j.printPrompt(ctx, c, log, !o.log.quiet)
 	}
-	var result *kandinsky5.Result
-	err = j.run(ctx, c, log, !o.log.quiet, func(p *kandinsky5.Pipeline) (err error) {
-		result, err = p.Generate(ctx, j.request)
+	var m made
+	err = j.run(ctx, c, log, !o.log.quiet, func(d *engine.Device, p *kandinsky5.Pipeline) (err error) {
+		if err := j.admit(ctx, c, d, p, !o.log.quiet); err != nil {
+			return err
+		}
+		m, err = o.generate(ctx, d, p, j, log)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if err := o.output.write(ctx, result.Clip, log); err != nil {
+	g, err := o.write(ctx, c, j, m, log)
+	if err != nil {
 		return err
 	}
-	sentence := whereTheTimeWent(result.Stats)
-	if err := o.output.files.write(result.Trace, o.output.file+": "+result.Settings.Prompt, sentence); err != nil {
-		return err
-	}
-	if !o.log.quiet {
-		fmt.Fprintln(c, sentence)
-	}
-	return o.output.report(c, result)
+	return o.output.report(c, g)
 }
 
 // printPrompt expands the prompt and prints nothing else.
 func (j *job) printPrompt(ctx context.Context, c *console, log *slog.Logger, show bool) error {
 	var text string
-	err := j.run(ctx, c, log, show, func(p *kandinsky5.Pipeline) (err error) {
+	err := j.run(ctx, c, log, show, func(d *engine.Device, p *kandinsky5.Pipeline) (err error) {
+		if err := j.admit(ctx, c, d, p, show); err != nil {
+			return err
+		}
 		text, err = p.ExpandPrompt(ctx, j.request)
 		return err
 	})
@@ -187,7 +212,7 @@ func (j *job) printPrompt(ctx context.Context, c *console, log *slog.Logger, sho
 }
 
 // run works on the device with a pipeline, showing progress if wanted.
-func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, work func(*kandinsky5.Pipeline) error) (err error) {
+func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, work func(*engine.Device, *kandinsky5.Pipeline) error) (err error) {
 	if show {
 		reporter, done := c.progress()
 		defer done()
@@ -208,7 +233,7 @@ func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, 
 			return err
 		}
 		log.Info("device", "name", d.Summary.Physical.Info.Name, "kernels", d.Caps().Tier)
-		return j.withPipeline(ctx, c, d, show, work)
+		return j.withPipeline(ctx, d, work)
 	})
 }
 
@@ -224,7 +249,7 @@ func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progres
 		if p.Stage != kandinsky5.StageExpand {
 			s.end()
 		}
-		if p.Stage != stage {
+		if p.Stage != stage || p.Done == 0 && p.Total == 0 { // another clip may begin with the stage that was over
 			stage = p.Stage
 			r.Stage(string(p.Stage), p.Total)
 		}
@@ -233,8 +258,8 @@ func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progres
 	}
 }
 
-// withPipeline makes a pipeline for the one request.
-func (j *job) withPipeline(ctx context.Context, c *console, d *engine.Device, show bool, work func(*kandinsky5.Pipeline) error) error {
+// withPipeline makes a pipeline and works with it.
+func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*engine.Device, *kandinsky5.Pipeline) error) error {
 	p, err := kandinsky5.New(ctx, d, j.checkpoint, j.options)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -242,18 +267,15 @@ func (j *job) withPipeline(ctx context.Context, c *console, d *engine.Device, sh
 		}
 		return badInput(err) // nothing but the checkpoint has been looked at
 	}
-	if err := j.plan(ctx, c, d, p, show); err != nil {
-		return errors.Join(err, p.Close())
-	}
-	err = work(p)
+	err = work(d, p)
 	if closeErr := p.Close(); err == nil {
 		err = closeErr
 	}
 	return err
 }
 
-// check turns the flags into a job.
-func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
+// check turns the flags into a job. What concerns the model and the device is another job's where that is not nil.
+func (o *generateOptions) check(f *flags, log *slog.Logger, shared *job) (*job, error) {
 	j := &job{promptOnly: o.output.printPrompt}
 	if j.promptOnly && f.changed("expand-prompt") && o.request.expand == 0 {
 		return nil, badInput(fmt.Errorf("--print-prompt prints the expanded prompt, which --expand-prompt 0 turns off: leave one of them out"))
@@ -266,8 +288,10 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 		return nil, err
 	}
 	j.engine.Marks = true
-	config, err := o.model.config()
-	if err != nil {
+	var config *configs.Config
+	if shared != nil {
+		config = shared.checkpoint.Config
+	} else if config, err = o.model.config(); err != nil {
 		return nil, err
 	}
 	if j.options, err = o.options(f, config, log); err != nil {
@@ -279,11 +303,12 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 	if _, err = kandinsky5.Resolve(config, j.request); err != nil {
 		return nil, badInput(err)
 	}
-	if j.checkpoint, err = o.model.checkpoint(config); err != nil {
+	if shared != nil {
+		j.checkpoint = shared.checkpoint
+	} else if j.checkpoint, err = o.model.checkpoint(config); err != nil {
 		return nil, err
 	}
-	j.request.ExpandPrompt, err = o.request.expands(f, config, j.checkpoint, j.promptOnly, log)
-	return j, err
+	return j, o.decide(j, f, log)
 }
 
 // options is how the pipeline holds its networks.
@@ -354,7 +379,7 @@ func (r *requestFlags) request(f *flags) (kandinsky5.Request, error) {
 		return q, nil
 	}
 	var err error
-	q.Image, err = kandinsky5.LoadImage(r.image)
+	q.Image, r.picture, err = loadPicture(r.image)
 	return q, badInput(err)
 }
 
@@ -367,11 +392,7 @@ func (o *outputFlags) check(r *requestFlags) error {
 		return nil
 	}
 	if o.file == "" {
-		extension := "mp4"
-		if r.size.seconds == 0 {
-			extension = "png"
-		}
-		o.file = fmt.Sprintf("vkandinsky_%d.%s", r.seed, extension)
+		o.file = fmt.Sprintf("vkandinsky_%d.%s", r.seed, r.extension())
 	}
 	if err := media.CheckOutput(o.file); err != nil {
 		return badInput(err)

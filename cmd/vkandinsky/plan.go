@@ -134,6 +134,7 @@ func (o *planOptions) work(cmd *command, log *slog.Logger) (w planWork, err erro
 	if w.request, err = o.request.request(&cmd.flags); err != nil {
 		return w, err
 	}
+	w.request.Digests = true // as generate has it, but for --no-receipt
 	if !known {
 		w.request.Prompt = ""
 	}

@@ -97,8 +97,8 @@ func minutes(d time.Duration) string {
 	return fmt.Sprintf("%.1f min", d.Minutes())
 }
 
-// plan plans the run for the device, prints the choice and refuses what cannot fit, before any work.
-func (j *job) plan(ctx context.Context, c *console, d *engine.Device, p *kandinsky5.Pipeline, show bool) error {
+// admit plans the run for the device, prints the choice and refuses what cannot fit, before any work.
+func (j *job) admit(ctx context.Context, c *console, d *engine.Device, p *kandinsky5.Pipeline, show bool) error {
 	plan, err := p.Plan(j.request)
 	if err != nil {
 		return badInput(err) // the checkpoint has been looked at, and the request refused

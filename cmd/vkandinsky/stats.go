@@ -8,6 +8,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/units"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 )
 
 // generated is what generate prints as JSON.
@@ -17,24 +18,30 @@ type generated struct {
 	ContactSheet string                 `json:"contact_sheet,omitempty"`
 	Timeline     string                 `json:"timeline,omitempty"`
 	Trace        string                 `json:"trace,omitempty"`
+	Receipt      string                 `json:"receipt,omitempty"`
 	Summary      string                 `json:"summary"` // where the time went, in a sentence
 	Settings     kandinsky5.Settings    `json:"settings"`
 	Stats        kandinsky5.Stats       `json:"stats"`
-	Plan         *kandinsky5.MemoryPlan `json:"plan,omitempty"` // what was planned before
+	Plan         *kandinsky5.MemoryPlan `json:"plan,omitempty"`    // what was planned before
+	Repeats      *receipt.Comparison    `json:"repeats,omitempty"` // with --from: what has come out otherwise
+}
+
+func (o *outputFlags) generated(r *kandinsky5.Result) generated {
+	return generated{Output: o.file, FramesDir: o.frames, ContactSheet: o.sheet, Timeline: o.files.picture, Trace: o.files.trace,
+		Summary: whereTheTimeWent(r.Stats), Settings: r.Settings, Stats: r.Stats, Plan: r.Plan}
 }
 
 // report prints what was written, and the statistics where they were asked for.
-func (o *outputFlags) report(c *console, r *kandinsky5.Result) error {
-	s, stats := r.Settings, r.Stats
+func (o *outputFlags) report(c *console, g generated) error {
 	if o.stats {
-		if err := printStats(c, stats, r.Plan); err != nil {
+		if err := printStats(c, g.Stats, g.Plan); err != nil {
 			return err
 		}
 	}
 	if o.json {
-		return c.printJSON(generated{Output: o.file, FramesDir: o.frames, ContactSheet: o.sheet, Timeline: o.files.picture, Trace: o.files.trace, Summary: whereTheTimeWent(stats), Settings: s, Stats: stats, Plan: r.Plan})
+		return c.printJSON(g)
 	}
-	_, err := fmt.Fprintln(c.out, o.file)
+	_, err := fmt.Fprintln(c.out, g.Output)
 	return err
 }
 

@@ -130,7 +130,7 @@ func (p *Pipeline) ExpandPrompt(ctx context.Context, r Request) (string, error) 
 		return "", err
 	}
 	defer p.nets.qwen4Bits.Forget()
-	g := &run{Pipeline: p, opts: p.opts, settings: settings, progress: r.Progress, told: r.Expanding}
+	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, settings: settings, progress: r.Progress, told: r.Expanding}
 	defer g.release()
 	if err := g.stage(ctx, StageExpand, func() error { return g.expandPrompt(ctx) }); err != nil {
 		if ctx.Err() != nil {
@@ -144,17 +144,33 @@ func (p *Pipeline) ExpandPrompt(ctx context.Context, r Request) (string, error) 
 // expandPrompt lets the language model write the prompt out, looking at the picture as it was given. Its memory is free
 // again afterwards.
 func (g *run) expandPrompt(ctx context.Context) error {
-	if err := weights.Check(g.nets.qwen, expansionSpec(g.nets.qwenConfig, g.settings.picture != nil)).Err(); err != nil {
+	if err := g.checkExpansion(); err != nil {
 		return err
 	}
 	e, err := newExpansion(g.ckpt.Layout, g.nets.qwenConfig, g.settings)
 	if err != nil {
 		return err
 	}
-	prompt := qwen.Prompt{}
-	if prompt.IDs, err = e.ids(g.qwenTok); err != nil {
+	ids, err := e.ids(g.qwenTok)
+	if err != nil {
 		return err
 	}
+	m, err := g.openWriter(ctx, e.work(len(ids), g.opts.expandTokens()))
+	if err != nil {
+		return err
+	}
+	err = g.converse(ctx, m, e, ids)
+	return oneline.Join(err, m.Close())
+}
+
+// checkExpansion returns what the language model lacks.
+func (g *run) checkExpansion() error {
+	return weights.Check(g.nets.qwen, expansionSpec(g.nets.qwenConfig, g.settings.picture != nil)).Err()
+}
+
+// converse shows the model the picture, if there is one, and lets it write.
+func (g *run) converse(ctx context.Context, m *qwen.Model, e expansion, ids []int32) error {
+	prompt := qwen.Prompt{IDs: ids}
 	if e.picture != nil {
 		picture, err := e.processor.Image(e.picture)
 		if err != nil {
@@ -162,13 +178,9 @@ func (g *run) expandPrompt(ctx context.Context) error {
 		}
 		prompt.Images = []qwen.Image{picture}
 	}
-	m, err := g.openWriter(ctx, e.work(len(prompt.IDs), g.opts.expandTokens()))
-	if err != nil {
-		return err
-	}
-	err = g.write(ctx, m, prompt, e.rules)
+	err := g.write(ctx, m, prompt, e.rules)
 	g.logLayers(StageExpand, m)
-	return oneline.Join(err, m.Close())
+	return err
 }
 
 func (g *run) openWriter(ctx context.Context, work qwen.Work) (*qwen.Model, error) {

@@ -46,7 +46,9 @@ func attempt(t *testing.T, ctx context.Context, d *engine.Device, c *Checkpoint,
 	if prepare != nil {
 		prepare(p)
 	}
-	result, err := p.Generate(ctx, pictureRequest())
+	r := pictureRequest()
+	r.Digests = true
+	result, err := p.Generate(ctx, r)
 	if closeErr := p.Close(); closeErr != nil {
 		t.Errorf("closing after %v: %v", err, closeErr)
 	}

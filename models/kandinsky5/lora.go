@@ -63,6 +63,8 @@ func (p *Pipeline) closeLoRA() error {
 	if p.adapters == nil {
 		return nil
 	}
+	p.prints.stop() // it reads the files
+	p.prints = nil
 	err := p.adapters.Close()
 	p.adapters = nil
 	return err

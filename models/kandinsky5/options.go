@@ -7,6 +7,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/lora"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
@@ -76,9 +77,20 @@ type Request struct {
 	MagCache       bool // skip passes that change little
 	// ExpandPrompt lets the language model write the prompt out first. See Checkpoint.CheckExpansion.
 	ExpandPrompt bool
+	// ExpandedPrompt, with ExpandPrompt, is what an earlier run has written out: it is encoded instead of Prompt, and the
+	// language model is not asked again.
+	ExpandedPrompt string
+	// Prepared, if not nil, is what Pipeline.Prepare gave for this request: its prompts are not expanded and encoded again.
+	Prepared *Prepared
+	// Digests asks for the hashes of what the stages give, see Result. They cost a copy of the latents to the host per
+	// step, which is a part of the step's last submit; hashing runs beside the next step.
+	Digests bool
 	// Expanding, if not nil, is called with the expanded prompt so far whenever it has grown, on the goroutine of Generate.
 	Expanding func(text string)
-	Progress  func(Progress) // may be nil; called on the goroutine of Generate
+	// Stepped, if not nil, is called after each step of denoising, on the goroutine of Generate. It may look at the latents
+	// on the device, and must not change them; an error ends the run.
+	Stepped  func(Step) error
+	Progress func(Progress) // may be nil; called on the goroutine of Generate
 }
 
 // Stage names a part of the work.
@@ -110,19 +122,23 @@ type Result struct {
 	Plan     *MemoryPlan // what was planned; with Options.Auto the run followed its choice
 	// Trace is what ran when: the stages, and the blocks and their copies while denoising. Empty unless the device measures
 	// time (engine.Options.Marks).
-	Trace swap.Trace
+	Trace   swap.Trace
+	Digests *receipt.Digests // nil unless Request.Digests
 }
 
 // Stats tell where time and memory went.
 type Stats struct {
-	Stages     []StageStats  `json:"stages"`
-	Swap       swap.Counters `json:"swap"`
-	SwapPlan   string        `json:"swap_plan"`
-	Timing     *swap.Timing  `json:"swap_timing,omitempty"` // with engine.Options.Marks: how copies and compute lay beside each other
-	Verdict    *swap.Verdict `json:"verdict,omitempty"`     // on the steps but for the first, in which kernels are compiled
-	PeakDevice int64         `json:"peak_device_bytes"`
-	PeakPinned int64         `json:"peak_pinned_bytes"`
-	Skipped    int           `json:"skipped_passes"`
+	Stages     []StageStats    `json:"stages"`
+	Swap       swap.Counters   `json:"swap"`
+	SwapPlan   string          `json:"swap_plan"`
+	Timing     *swap.Timing    `json:"swap_timing,omitempty"` // with engine.Options.Marks: how copies and compute lay beside each other
+	Verdict    *swap.Verdict   `json:"verdict,omitempty"`     // on the steps but for the first, in which kernels are compiled
+	Tiles      string          `json:"decode_tiles"`          // how the autoencoder cut the clip
+	HostTier   swap.HostTier   `json:"host_tier"`
+	StepTimes  []time.Duration `json:"steps_ns"`
+	PeakDevice int64           `json:"peak_device_bytes"`
+	PeakPinned int64           `json:"peak_pinned_bytes"`
+	Skipped    int             `json:"skipped_passes"`
 	// Rounding is how far weights are from the checkpoint's, with Options.Linear.
 	Rounding *load.RoundingReport `json:"rounding,omitempty"`
 }

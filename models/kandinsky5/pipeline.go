@@ -31,6 +31,8 @@ type Pipeline struct {
 	clipTok *tokenizer.Tokenizer
 	dit     *dit.Model    // nil while it is not loaded
 	tier    swap.HostTier // where its blocks wait
+	counted swap.Counters // what earlier clips' statistics say of it
+	prints  *fingerprints // of the weights; nil until they are asked for
 
 	adapters *lora.Set // merged into its weights; nil before they are opened
 }
@@ -129,6 +131,8 @@ func (n *networks) openText(c *Checkpoint) error {
 
 // Close frees what is on the device and closes the files.
 func (p *Pipeline) Close() error {
+	p.prints.stop() // it reads the files
+	p.prints = nil
 	errs := []error{p.freeTransformer(), p.closeLoRA()}
 	for _, c := range []*weights.Checkpoint{p.nets.dit, p.nets.vae, p.nets.qwen, p.nets.clip} {
 		if c != nil {
@@ -166,6 +170,8 @@ type run struct {
 	timed    bool          // the device measures time
 	clock    engine.Clock
 	trace    swap.Trace
+	prepared *Prepared // nil where the prompts are still to be encoded
+	digest   *digester // nil when nobody asks for digests
 }
 
 // Generate makes a video. Errors about the request wrap ErrRequest and come before any work. A cancelled context ends
@@ -176,8 +182,12 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 		return nil, err
 	}
 	p.adapt(&settings)
-	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, progress: r.Progress, told: r.Expanding}
+	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, progress: r.Progress, told: r.Expanding, prepared: r.Prepared}
 	defer g.release()
+	if r.Digests {
+		g.digest = &digester{device: p.device, log: p.log}
+		defer g.digest.close()
+	}
 	if err := g.choose(r); err != nil {
 		return nil, err
 	}
@@ -195,7 +205,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 		}
 	}
 	g.learn()
-	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Plan: g.plan, Trace: g.trace}, nil
+	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Plan: g.plan, Trace: g.trace, Digests: g.digest.digests()}, nil
 }
 
 // release gives back what stages left.
@@ -227,7 +237,7 @@ func (g *run) generate(ctx context.Context) (*Clip, error) {
 		skip  func() bool
 		work  func() error
 	}{
-		{StageExpand, func() bool { return !g.settings.ExpandPrompt }, func() error { return g.expandPrompt(ctx) }},
+		{StageExpand, func() bool { return !g.settings.expands() }, func() error { return g.expandPrompt(ctx) }},
 		{StageText, never, func() (err error) { prompts, err = g.encodeText(ctx); return }},
 		{StageImage, func() bool { return g.settings.image == nil }, func() (err error) { first, err = g.encodeImage(ctx); return }},
 		{StageLoad, func() bool { return g.dit != nil }, func() error { return g.loadTransformer(ctx) }},
@@ -305,7 +315,7 @@ func (g *run) loadTransformer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.dit = model
+	g.dit, g.counted = model, swap.Counters{}
 	if g.opts.Linear == load.LinearInt8 {
 		rounding := model.Rounding()
 		g.stats.Rounding = &rounding

@@ -98,6 +98,7 @@ type planner struct {
 	limits PlanLimits
 	nets   planNetworks
 	known  bool // the prompt is known
+	hashes bool // latents come back to the host after every step
 	// smallest asks for what takes the least device memory of all that may be chosen.
 	smallest bool
 	seconds  int // of the video
@@ -172,7 +173,7 @@ func newPlanner(config *configs.Config, o Options, r Request, limits PlanLimits)
 	if err != nil {
 		return nil, err
 	}
-	p := &planner{config: config, opts: o, limits: limits, known: known, seconds: r.Seconds, out: &MemoryPlan{Settings: settings}}
+	p := &planner{config: config, opts: o, limits: limits, known: known, hashes: r.Digests, seconds: r.Seconds, out: &MemoryPlan{Settings: settings}}
 	if limits.MaxAllocation == 0 {
 		p.limits.MaxAllocation = 1 << 62
 	}

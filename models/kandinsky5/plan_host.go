@@ -86,7 +86,7 @@ func (p *planner) host() error {
 // qwenSpec lists what is read of the language model: not the token table, of which only rows are.
 func (p *planner) qwenSpec() weights.Spec {
 	spec := weights.QwenTextSpec(p.nets.qwenConfig)
-	if p.out.Settings.ExpandPrompt {
+	if p.out.Settings.expands() {
 		spec = expansionSpec(p.nets.qwenConfig, p.out.Settings.image != nil)
 	}
 	return spec.Filter(func(name string) bool { return name != "model.embed_tokens.weight" })

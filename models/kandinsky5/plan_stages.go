@@ -37,7 +37,7 @@ func (p *planner) sequences() (tokens, rows []int, err error) {
 	template, longest := p.out.Settings.template(), p.config.Model.Qwen.MaxLength
 	for k, text := range p.out.Settings.texts() {
 		valid, crop := longest+template.CropStart, template.CropStart
-		if k > 0 || p.known && !p.out.Settings.ExpandPrompt {
+		if k > 0 || p.known && !p.out.Settings.expands() {
 			if t != nil {
 				prompt, err := t.EncodePrompt(template, text, longest)
 				if err != nil {
@@ -86,7 +86,7 @@ func (p *planner) text() error {
 
 // qwenKept is what of the text encoder is quantized and waits on the host until the text is encoded.
 func (p *planner) qwenKept() (PlanItem, error) {
-	n, err := qwen.Quantized(p.nets.qwenConfig, p.nets.qwen, p.opts.Precision, p.opts.QuantizeQwen, p.out.Settings.ExpandPrompt && p.out.Settings.picture != nil)
+	n, err := qwen.Quantized(p.nets.qwenConfig, p.nets.qwen, p.opts.Precision, p.opts.QuantizeQwen, p.out.Settings.expands() && p.out.Settings.picture != nil)
 	return PlanItem{OnHost, "text encoder: matrices in 4 bits", "always", n}, err
 }
 
@@ -104,7 +104,7 @@ func (p *planner) qwenStaging(need *load.Need, layers int) PlanItem {
 // expand is the language model at work on the prompt. The ids are counted with the checkpoint's tokenizer; without a
 // checkpoint they are estimated.
 func (p *planner) expand() error {
-	if !p.out.Settings.ExpandPrompt {
+	if !p.out.Settings.expands() {
 		return nil
 	}
 	e, err := newExpansion(p.nets.layout, p.nets.qwenConfig, p.out.Settings)
@@ -199,9 +199,19 @@ func (p *planner) denoise() error {
 		label = "staging ring for blocks"
 	}
 	p.add(StageDenoise, needs.Device(), PlanItem{InPinned, label, "denoise", needs.Pinned},
-		PlanItem{InPinned, "staging while loading", "load", needs.PinnedLoad - needs.Pinned})
+		PlanItem{InPinned, "staging while loading", "load", needs.PinnedLoad - needs.Pinned}, p.hashed(needs.PinnedLoad))
 	p.loaded = needs.Weights()
 	return nil
+}
+
+// hashed is where latents are copied after each step to be hashed. Where the host has no memory for it beside the pinned bytes
+// a run does without.
+func (p *planner) hashed(pinned int64) PlanItem {
+	item := PlanItem{InPinned, "latents to hash", "denoise", 0}
+	if latents := p.latents(); p.hashes && (p.limits.Host == 0 || pinned+leastStaging+latents.Bytes() <= p.limits.Host) {
+		item.Bytes = latents.Bytes()
+	}
+	return item
 }
 
 // ditRequest is the transformer's work with so many blocks in memory, 0 for all.

@@ -35,6 +35,9 @@ type DenoiseOptions struct {
 	// FirstFrame is the clean first frame of image-to-video, [1, H, W, C]; none for text-to-video.
 	FirstFrame engine.Tensor
 	MagCache   *MagCache // nil: every pass is made
+	// Recorded, if not nil, is called when step i, from 0, has been recorded and before it is waited for: what it records on
+	// the compute stream, such as a copy of the latents to the host, is done when OnStep is called.
+	Recorded func(i int)
 	// OnStep is called after each step; an error stops the run.
 	OnStep func(Step) error
 }
@@ -89,6 +92,9 @@ func Denoise(ctx context.Context, d *engine.Device, pass *dit.Pass, m *dit.Model
 			euler.Uncond = v[1]
 		}
 		ops.EulerStep(s, euler)
+		if o.Recorded != nil {
+			o.Recorded(i)
+		}
 		if err := oneline.Join(s.Finish(ctx), m.Err()); err != nil {
 			return fmt.Errorf("step %d of %d: %w", i+1, o.Steps, err)
 		}

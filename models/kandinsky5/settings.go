@@ -36,6 +36,9 @@ type Settings struct {
 	picture        *Image           // as it was given
 }
 
+// expands says whether the language model has still to write the prompt out.
+func (s Settings) expands() bool { return s.ExpandPrompt && s.ExpandedPrompt == "" }
+
 // defaultSchedulerScale is the shift that upstream's video pipelines use when a call names none (kandinsky-5,
 // kandinsky/t2v_pipeline.py and i2v_pipeline.py).
 const defaultSchedulerScale = 10
@@ -44,6 +47,12 @@ const defaultSchedulerScale = 10
 // one line. No weights are needed for it.
 func Resolve(config *configs.Config, r Request) (Settings, error) {
 	s := Settings{Prompt: r.Prompt, Steps: r.Steps, Guidance: r.Guidance, SchedulerScale: r.SchedulerScale, Seed: r.Seed, MagCache: r.MagCache, ExpandPrompt: r.ExpandPrompt, picture: r.Image}
+	switch {
+	case r.Prepared != nil:
+		s.ExpandedPrompt = r.Prepared.expanded
+	case r.ExpandPrompt:
+		s.ExpandedPrompt = r.ExpandedPrompt
+	}
 	if strings.TrimSpace(r.Prompt) == "" {
 		return s, requestError("the prompt is empty")
 	}

@@ -35,6 +35,9 @@ func (s Settings) texts() []string {
 // the transformer would mask them. The tensors belong to the run's arena.
 func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
 	defer g.nets.qwen4Bits.Forget()
+	if g.prepared != nil {
+		return g.restore(ctx)
+	}
 	texts := g.settings.texts()
 	pooled, err := g.pooled(ctx, texts)
 	if err != nil {
@@ -50,7 +53,7 @@ func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
 	for k := range prompts {
 		prompts[k] = dit.Prompt{Text: rows[k], Pooled: pooled[k]}
 	}
-	return prompts, nil
+	return prompts, g.digest.text(ctx, prompts)
 }
 
 // pooled encodes the bare texts with CLIP (kandinsky-5, kandinsky/models/text_embedders.py).
@@ -62,15 +65,19 @@ func (g *run) pooled(ctx context.Context, texts []string) ([][]float32, error) {
 	defer m.Close()
 	out := make([][]float32, len(texts))
 	for k, text := range texts {
-		prompt, err := g.clipTok.EncodeCLIP(text, g.ckpt.Config.Model.CLIP.MaxLength)
-		if err != nil {
-			return nil, err
-		}
-		if out[k], err = m.Pooled(ctx, prompt.IDs); err != nil {
+		if out[k], err = g.pooledText(ctx, m, text); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+func (p *Pipeline) pooledText(ctx context.Context, m *clip.Model, text string) ([]float32, error) {
+	prompt, err := p.clipTok.EncodeCLIP(text, p.ckpt.Config.Model.CLIP.MaxLength)
+	if err != nil {
+		return nil, err
+	}
+	return m.Pooled(ctx, prompt.IDs)
 }
 
 // template is the video template for every clip, also one that starts from a picture, and the image template for a
@@ -87,13 +94,9 @@ func (g *run) textRows(ctx context.Context, texts []string) ([]engine.Tensor, er
 	sequences := make([][]int32, len(texts))
 	crops := make([]int, len(texts))
 	for k, text := range texts {
-		prompt, err := g.qwenTok.EncodePrompt(g.settings.template(), text, g.ckpt.Config.Model.Qwen.MaxLength)
-		if err != nil {
+		var err error
+		if sequences[k], crops[k], err = g.tokens(text); err != nil {
 			return nil, err
-		}
-		sequences[k], crops[k] = prompt.IDs[:prompt.Valid()], prompt.Crop
-		if len(sequences[k]) <= crops[k] {
-			return nil, requestError("the prompt %.40q leaves no text after the template", text)
 		}
 	}
 	lengths := make([]int, len(texts))
@@ -111,10 +114,22 @@ func (g *run) textRows(ctx context.Context, texts []string) ([]engine.Tensor, er
 }
 
 // logLayers tells how the text encoder's layers were held and what crossed the bus.
-func (g *run) logLayers(stage Stage, m *qwen.Model) {
+func (p *Pipeline) logLayers(stage Stage, m *qwen.Model) {
 	c, plan := m.Counters()
-	g.log.Debug("text encoder", "stage", stage, "layers", plan.String(), "used", c.Accesses, "copied", c.Loads, "over the bus", memory.Size(c.Bytes), "reading", c.ReadTime,
-		"in 4 bits on the host", memory.Size(g.nets.qwen4Bits.Bytes()))
+	p.log.Debug("text encoder", "stage", stage, "layers", plan.String(), "used", c.Accesses, "copied", c.Loads, "over the bus", memory.Size(c.Bytes), "reading", c.ReadTime,
+		"in 4 bits on the host", memory.Size(p.nets.qwen4Bits.Bytes()))
+}
+
+// tokens are a text's ids within its template, and how many of them come before the text.
+func (g *run) tokens(text string) (ids []int32, crop int, err error) {
+	prompt, err := g.qwenTok.EncodePrompt(g.settings.template(), text, g.ckpt.Config.Model.Qwen.MaxLength)
+	if err != nil {
+		return nil, 0, err
+	}
+	if ids, crop = prompt.IDs[:prompt.Valid()], prompt.Crop; len(ids) <= crop {
+		return nil, 0, requestError("the prompt %.40q leaves no text after the template", text)
+	}
+	return ids, crop, nil
 }
 
 func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, crops []int) ([]engine.Tensor, error) {
@@ -137,6 +152,9 @@ func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, 
 // encodeImage encodes the first frame: a sample of the posterior, scaled as the transformer sees latents, F32
 // [1, H, W, C].
 func (g *run) encodeImage(ctx context.Context) (engine.Tensor, error) {
+	if err := g.roomForImage(); err != nil {
+		return engine.Tensor{}, err
+	}
 	v, err := vae.New(g.device, g.nets.vaeReader, g.nets.vaeConfig, g.opts.Precision)
 	if err != nil {
 		return engine.Tensor{}, err
@@ -170,7 +188,10 @@ func (g *run) encodeImage(ctx context.Context) (engine.Tensor, error) {
 	}
 	defer posterior.Free()
 	posterior.Sample(g.device.Compute(), first, noise, g.nets.vaeConfig.ScalingFactor)
-	return first, g.device.Compute().Finish(ctx)
+	if err := g.device.Compute().Finish(ctx); err != nil {
+		return first, err
+	}
+	return first, g.digest.firstFrame(ctx, first)
 }
 
 // denoise draws the noise and integrates it, returning the clean latents, F32 [T, H, W, C].
@@ -200,10 +221,15 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 			return engine.Tensor{}, err
 		}
 	}
+	if err := g.digest.start(latents, noise, s.Steps); err != nil {
+		return engine.Tensor{}, err
+	}
+	options.Recorded = func(int) { g.digest.record(latents) }
 	steps := &stepTimes{}
 	g.device.Compute().TakeSpans()
 	options.OnStep = func(step Step) error {
 		g.stats.Skipped += step.Skipped
+		g.digest.step(step.Index)
 		steps.add(step.Took, g.device.Compute().TakeSpans())
 		g.report(StageDenoise, step.Index+1, step.Count)
 		if step.Index+1 < step.Count {
@@ -214,9 +240,14 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 	g.report(StageDenoise, 0, s.Steps)
 	err = Denoise(ctx, g.device, pass, g.dit, latents, options)
 	counters, plan := g.dit.Counters()
-	g.stats.Swap, g.stats.SwapPlan = counters, plan.String()
+	g.stats.Swap, g.stats.SwapPlan = counters.Since(g.counted), plan.String()
+	g.counted = counters
+	g.stats.HostTier, g.stats.StepTimes = g.tier, steps.took
 	if g.timed {
 		g.judge(steps, plan)
+	}
+	if err == nil {
+		err = g.digest.final(ctx, latents)
 	}
 	return latents, err
 }
@@ -268,6 +299,7 @@ func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) 
 	if err != nil {
 		return nil, err
 	}
+	g.stats.Tiles = tiling.String()
 	v, err := vae.New(g.device, g.nets.vaeReader, g.nets.vaeConfig, g.opts.Precision)
 	if err != nil {
 		return nil, err
@@ -280,11 +312,14 @@ func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) 
 	clip := &Clip{Frames: geometry.Frames, Height: g.settings.Size.Height, Width: g.settings.Size.Width, Pix: make([]uint8, 3*geometry.Frames*g.settings.Size.Height*g.settings.Size.Width)}
 	options := vae.DecodeOptions{Tiling: tiling, Gain: float32(1 / g.nets.vaeConfig.ScalingFactor), Progress: func(done, total int) { g.report(StageDecode, done, total) }}
 	frame := 3 * clip.Height * clip.Width
+	g.digest.decoding()
 	err = v.Decode(ctx, latents, options, func(f vae.Frames) error {
 		if f.Height != clip.Height || f.Width != clip.Width || (f.First+f.Count)*frame > len(clip.Pix) {
 			return fmt.Errorf("the decoder made frames %d to %d of %d×%d, the clip has %d of %d×%d", f.First, f.First+f.Count, f.Width, f.Height, clip.Frames, clip.Width, clip.Height)
 		}
-		copy(clip.Pix[f.First*frame:], f.RGB)
+		here := clip.Pix[f.First*frame : (f.First+f.Count)*frame]
+		copy(here, f.RGB)
+		g.digest.decoded(here)
 		return nil
 	})
 	return clip, err
@@ -297,12 +332,21 @@ func (g *run) makeRoom() error {
 	return err
 }
 
+// roomFor takes the transformer from the device where it is in the way of so many bytes.
+func (g *run) roomFor(need int64) error {
+	budget, left := g.device.Mem.Budget(memory.Device)
+	if budget == 0 || need <= left || g.dit == nil {
+		return nil
+	}
+	return g.makeRoom()
+}
+
 // decodeTiling chooses the largest tiles that the memory holds, without the transformer where it would be in the way.
 func (g *run) decodeTiling() (vae.Tiling, error) {
 	if err := g.device.Settle(); err != nil {
 		return vae.Tiling{}, err
 	}
-	model := vae.Model{Config: g.nets.vaeConfig, Precision: g.opts.Precision, Stored: storedType(g.nets.vae), Limits: vae.LimitsOf(g.device.Caps(), g.opts.Precision)}
+	model := g.vaeModel()
 	size := vae.Size{Frames: g.settings.Geometry.Frames, Height: g.settings.Size.Height, Width: g.settings.Size.Width}
 	whole, err := model.FitTiling(size, 1<<62)
 	if err != nil {
@@ -313,17 +357,29 @@ func (g *run) decodeTiling() (vae.Tiling, error) {
 	if err != nil {
 		return whole, err
 	}
-	budget, left := g.device.Mem.Budget(memory.Device)
-	if budget == 0 {
+	if budget, _ := g.device.Mem.Budget(memory.Device); budget == 0 {
 		return whole, nil
 	}
-	if need.Bytes() > left && g.dit != nil {
-		if err := g.makeRoom(); err != nil {
-			return whole, err
-		}
-		_, left = g.device.Mem.Budget(memory.Device)
+	if err := g.roomFor(need.Bytes()); err != nil {
+		return whole, err
 	}
+	_, left := g.device.Mem.Budget(memory.Device)
 	return model.FitTiling(size, left)
+}
+
+// roomForImage makes room for encoding the first frame: an earlier clip may have left the transformer on the device.
+func (g *run) roomForImage() error {
+	size, model := g.settings.Size, g.vaeModel()
+	model.Limits.Cut = g.device.Mem.Left()
+	need, err := model.EncodeNeed(vae.Size{Frames: 1, Height: size.Height, Width: size.Width}, vae.Tiling{})
+	if err != nil {
+		return err
+	}
+	return g.roomFor(need.Bytes() + int64(size.Height)*int64(size.Width)*12)
+}
+
+func (g *run) vaeModel() vae.Model {
+	return vae.Model{Config: g.nets.vaeConfig, Precision: g.opts.Precision, Stored: storedType(g.nets.vae), Limits: vae.LimitsOf(g.device.Caps(), g.opts.Precision)}
 }
 
 // storedType is the type of a checkpoint's matrices.

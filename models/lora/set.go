@@ -64,6 +64,15 @@ func (s *Set) Applied() []Applied {
 	return out
 }
 
+// Files are the adapters' files, in their order. They are closed with the set.
+func (s *Set) Files() []*weights.File {
+	var out []*weights.File
+	for _, a := range s.adapters {
+		out = append(out, a.file)
+	}
+	return out
+}
+
 // Trigger returns the text that belongs before a prompt: the triggers of all adapters that act, each once, with nothing
 // between them, as the reference does with its one (kandinsky-5, kandinsky/t2v_pipeline.py).
 func (s *Set) Trigger() string {

@@ -18,6 +18,7 @@ type File struct {
 	tensors  map[string]Tensor
 	names    []string
 	metadata map[string]string
+	header   []byte // with the length before it
 
 	mu      sync.Mutex
 	mapping mmap.MMap
@@ -96,13 +97,15 @@ func parseSafetensors(path string, data []byte) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newFile(path, int64(len(data)), int64(8+n), body, entries, metadata), nil
+	return newFile(path, data, int64(8+n), entries, metadata), nil
 }
 
-// newFile makes the views of tensors, which are sorted by name, in the data section, which starts at a byte of the file.
-func newFile(path string, size, start int64, body []byte, entries []entry, metadata map[string]string) *File {
+// newFile makes the views of tensors, which are sorted by name, in the data section, which starts at a byte of the whole file's
+// data.
+func newFile(path string, data []byte, start int64, entries []entry, metadata map[string]string) *File {
+	body := data[start:]
 	file := &File{
-		path: path, size: size, metadata: metadata,
+		path: path, size: int64(len(data)), metadata: metadata, header: data[:start:start],
 		tensors: make(map[string]Tensor, len(entries)), names: make([]string, len(entries)),
 	}
 	for i, e := range entries {

@@ -77,8 +77,7 @@ func parseGGUF(path string, data []byte) (*File, error) {
 	if start > int64(len(data)) {
 		return nil, errors.New("the file ends before its data: truncated or damaged")
 	}
-	body := data[start:]
-	if err := checkPlaces(entries, int64(len(body)), head.align); err != nil {
+	if err := checkPlaces(entries, int64(len(data))-start, head.align); err != nil {
 		return nil, err
 	}
 	sort.Slice(entries, func(i, j int) bool { return entries[i].name < entries[j].name })
@@ -87,7 +86,7 @@ func parseGGUF(path string, data []byte) (*File, error) {
 			return nil, fmt.Errorf("header names %q twice", entries[i].name)
 		}
 	}
-	return newFile(path, int64(len(data)), start, body, entries, head.metadata), nil
+	return newFile(path, data, start, entries, head.metadata), nil
 }
 
 // checkPlaces demands that tensors are aligned, do not overlap, and lie inside the data.
