@@ -63,6 +63,11 @@ type Request struct {
 	// Expanding, if not nil, is called with the expanded prompt so far whenever it has grown, on the goroutine of Generate.
 	Expanding func(text string)
 	Progress  func(Progress) // may be nil; called on the goroutine of Generate
+	// AfterStep, if not nil, is called after every step, on the goroutine of Generate; what it decides is done, and an error
+	// ends the run. The latents are copied to the host for it.
+	AfterStep func(Finished) (Decision, error)
+	// Resume continues the run that a state is of. All else about the video is the state's.
+	Resume *State
 }
 
 // Stage names a part of the work.
@@ -106,6 +111,7 @@ type Stats struct {
 	PeakDevice int64         `json:"peak_device_bytes"`
 	PeakPinned int64         `json:"peak_pinned_bytes"`
 	Skipped    int           `json:"skipped_passes"`
+	StepsMade  int           `json:"steps_made"` // by this call: fewer than the settings' where a state was continued
 }
 
 // StageStats are one stage's.

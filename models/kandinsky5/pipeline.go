@@ -144,11 +144,13 @@ type run struct {
 	settings Settings
 	progress func(Progress)
 	told     func(text string) // Request.Expanding
-	stats    Stats
-	arena    *engine.Arena // what lives through stages: prompts, first frame, latents
-	timed    bool          // the device measures time
-	clock    engine.Clock
-	trace    swap.Trace
+	// afterStep is Request.AfterStep.
+	afterStep func(Finished) (Decision, error)
+	stats     Stats
+	arena     *engine.Arena // what lives through stages: prompts, first frame, latents
+	timed     bool          // the device measures time
+	clock     engine.Clock
+	trace     swap.Trace
 }
 
 // Generate makes a video. Errors about the request wrap ErrRequest and come before any work. A cancelled context ends
@@ -158,8 +160,11 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding, arena: p.device.NewArena("clip")}
+	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding, afterStep: r.AfterStep, arena: p.device.NewArena("clip")}
 	defer g.arena.Release()
+	if err := g.checkState(); err != nil {
+		return nil, err
+	}
 	clip, err := g.timedGenerate(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -190,15 +195,16 @@ func (g *run) generate(ctx context.Context) (*Clip, error) {
 	var prompts []dit.Prompt
 	var first, latents engine.Tensor
 	var clip *Clip
+	resumed := g.settings.resume != nil
 	stages := []struct {
 		stage Stage
 		skip  bool
 		work  func() error
 	}{
-		{StageExpand, !g.settings.ExpandPrompt, func() error { return g.expandPrompt(ctx) }},
-		{StageText, false, func() (err error) { prompts, err = g.encodeText(ctx); return }},
-		{StageImage, g.settings.image == nil, func() (err error) { first, err = g.encodeImage(ctx); return }},
-		{StageLoad, g.dit != nil, func() error { return g.loadTransformer(ctx) }},
+		{StageExpand, !g.settings.ExpandPrompt || resumed, func() error { return g.expandPrompt(ctx) }},
+		{StageText, g.stepsMade() == g.settings.Steps, func() (err error) { prompts, err = g.encodeText(ctx); return }},
+		{StageImage, !g.settings.hasFirstFrame(), func() (err error) { first, err = g.encodeImage(ctx); return }},
+		{StageLoad, g.dit != nil || g.stepsMade() == g.settings.Steps, func() error { return g.loadTransformer(ctx) }},
 		{StageDenoise, false, func() (err error) { latents, err = g.denoise(ctx, prompts, first); return }},
 		{StageDecode, false, func() (err error) { clip, err = g.decode(ctx, latents); return }},
 	}

@@ -97,7 +97,7 @@ type planNetworks struct {
 // the tensors; without one (nil) the published networks in bf16 (VAE in fp16) are meant. A picture that the request
 // lacks is taken to have the request's size.
 func PlanRun(config *configs.Config, c *Checkpoint, o Options, r Request, limits PlanLimits) (_ *MemoryPlan, err error) {
-	if config.Pipeline == configs.I2V && r.Image == nil {
+	if config.Pipeline == configs.I2V && r.Image == nil && r.Resume == nil {
 		if r.Width == 0 && r.Height == 0 {
 			r.Width, r.Height = 768, 512
 			if config.Metrics.Resolution >= 1024 {
@@ -147,7 +147,11 @@ func (n *planNetworks) open(c *Checkpoint) (func() error, error) {
 }
 
 func (p *planner) plan() error {
-	for _, stage := range []func() error{p.expand, p.text, p.image, p.denoise, p.decode} {
+	stages := []func() error{p.expand, p.text, p.image, p.denoise, p.decode}
+	if p.out.Settings.resume != nil {
+		stages = stages[3:]
+	}
+	for _, stage := range stages {
 		if err := stage(); err != nil {
 			return err
 		}
@@ -333,8 +337,11 @@ func (p *planner) denoise() error {
 	}
 	latent := load.Buffer{Label: "latents", DType: engine.F32, Shape: []int{g.LatentFrames, g.LatentHeight, g.LatentWidth, request.Config.InVisualDim}}
 	needs.Add("denoise", latent.Label, 1, latent.Bytes())
-	if s.image != nil {
+	if s.hasFirstFrame() {
 		needs.Add("denoise", "first frame", 1, latent.Bytes()/int64(g.LatentFrames))
+	}
+	if s.resume != nil && len(s.resume.Earlier) > 0 {
+		needs.Add("denoise", "latents of earlier steps", len(s.resume.Earlier), latent.Bytes())
 	}
 	needs.Add("denoise", "prompts", request.Branches, int64(request.TextRows)*int64(request.Config.InTextDim)*4)
 	p.out.Swap, p.out.HostTier, p.out.BlockBytes, p.out.BytesLoaded = needs.Plan, tier, needs.BlockBytes, needs.LoadedBytes
