@@ -43,6 +43,11 @@ type promptStream struct {
 
 // told takes the text so far, each of which begins with the one before.
 func (s *promptStream) told(text string) {
+	if !strings.HasPrefix(text, s.text) { // begun anew, after a lost device
+		if s.text = ""; s.out != nil {
+			fmt.Fprintln(s.out)
+		}
+	}
 	if s.out != nil {
 		fmt.Fprint(s.out, printable(text[len(s.text):]))
 	}

@@ -25,6 +25,7 @@ type generateOptions struct {
 	hold    holdFlags
 	device  deviceFlags
 	output  outputFlags
+	keep    keepFlags
 	log     logFlags
 }
 
@@ -90,13 +91,16 @@ func generateCommand() *command {
 	cmd := &command{
 		name: "generate", summary: "make a video from a prompt, and a picture (the default)",
 		about: "Makes a video. First the text encoder writes the prompt out, as the reference program does: --expand-prompt 0 leaves it as\n" +
-			"it is, --print-prompt shows the result alone. The path of what was written is all that standard output gets. Ctrl-C ends\n" +
-			"the run and leaves no half-written file.",
+			"it is, --print-prompt shows the result alone. The path of what was written is all that standard output gets. Ctrl-C\n" +
+			"finishes the step and saves the run, which --resume continues to the same frames; pressed twice it stops at once and leaves\n" +
+			"no half-written file.",
 		examples: []string{
 			`vkandinsky --config configs/config_5s_i2v_pro_20b.yaml --prompt "The dragon breathes fire." --image dragon.jpg \`,
 			`    --video_duration 5 --enable_block_swap --blocks_in_memory 6 --offload`,
 			`vkandinsky --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --blocks-in-memory 2 --vram-budget 12GiB \`,
 			`    --image dragon.jpg --prompt "The dragon breathes fire." --contact-sheet dragon.png --timeline dragon.svg`,
+			`vkandinsky --config k5_pro_t2v_5s_sft_sd --prompt "A fox runs." --checkpoint-every 5 -o fox.mp4`,
+			`vkandinsky generate --resume fox.mp4.state`,
 		},
 	}
 	var o generateOptions
@@ -108,6 +112,7 @@ func generateCommand() *command {
 	o.device.register(cmd.flags.group("Device"))
 	f = cmd.flags.group("Output")
 	o.output.register(f)
+	o.keep.register(cmd.flags.group("Interruptions"))
 	o.log.register(f)
 	cmd.run = func(ctx context.Context, c *console, args []string) error {
 		if err := noArguments(args); err != nil {
@@ -126,11 +131,19 @@ type job struct {
 	engine     engine.Options
 	files      timelineFlags
 	promptOnly bool // expand the prompt, make no video
+	keeper     *keeper
+	loseAt     []int // --fault step=N
 }
 
 func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) error {
 	log, err := o.log.logger(c)
 	if err != nil {
+		return err
+	}
+	if err := o.keep.restore(&cmd.flags); err != nil {
+		return err
+	}
+	if err := o.keep.check(); err != nil {
 		return err
 	}
 	if err := o.output.check(&o.request); err != nil {
@@ -144,8 +157,22 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if j.promptOnly {
 		return j.printPrompt(ctx, c, log, !o.log.quiet)
 	}
+	notes, err := remember(&cmd.flags, o.output.file)
+	if err != nil {
+		return err
+	}
+	j.keeper = newKeeper(ctx, o.keep, o.output.file, notes, log)
+	j.request.AfterStep = j.keeper.afterStep
+	if err := o.produce(ctx, c, j, log); err != nil {
+		return j.keeper.failed(ctx, err)
+	}
+	return j.keeper.written(o.output.file)
+}
+
+// produce makes the video, writes it and reports.
+func (o *generateOptions) produce(ctx context.Context, c *console, j *job, log *slog.Logger) error {
 	var result *kandinsky5.Result
-	err = j.run(ctx, c, log, !o.log.quiet, func(p *kandinsky5.Pipeline) (err error) {
+	err := j.run(ctx, c, log, !o.log.quiet, func(p *kandinsky5.Pipeline) (err error) {
 		result, err = p.Generate(ctx, j.request)
 		return err
 	})
@@ -196,7 +223,10 @@ func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, 
 			}
 		}()
 	}
-	return withDevice(ctx, j.engine, func(d *engine.Device) error {
+	if j.keeper != nil {
+		j.request.Progress = j.keeper.watch(j.request.Progress)
+	}
+	return j.onDevice(ctx, log, func(d *engine.Device) error {
 		if err := j.files.check(d); err != nil {
 			return err
 		}
@@ -208,7 +238,7 @@ func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, 
 // showProgress passes what the pipeline tells on to the terminal. A text that appears as it is written shows its own
 // progress.
 func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progress) {
-	stage := kandinsky5.Stage("")
+	stage, begun := kandinsky5.Stage(""), false
 	return func(p kandinsky5.Progress) {
 		r.Memory(p.DeviceBytes)
 		if p.Stage == kandinsky5.StageExpand && s.out != nil {
@@ -220,8 +250,13 @@ func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progres
 		if p.Stage != stage {
 			stage = p.Stage
 			r.Stage(string(p.Stage), p.Total)
+			begun = false
 		}
 		r.Total(p.Total)
+		if p.Stage == kandinsky5.StageDenoise && !begun && p.Total > 0 {
+			begun = true
+			r.From(p.Done)
+		}
 		r.Step(p.Done)
 	}
 }
@@ -276,7 +311,7 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 	if j.engine, err = o.device.options(log); err != nil {
 		return nil, err
 	}
-	j.engine.Marks = true
+	j.engine.Marks, j.loseAt = true, o.device.loseAt
 	config, err := o.model.config()
 	if err != nil {
 		return nil, err
@@ -284,7 +319,9 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 	if j.options, err = o.options(f, config, log); err != nil {
 		return nil, err
 	}
-	if j.request, err = o.request.request(f); err != nil {
+	if o.keep.state != nil {
+		j.request = kandinsky5.Request{Resume: o.keep.state}
+	} else if j.request, err = o.request.request(f); err != nil {
 		return nil, err
 	}
 	if _, err = kandinsky5.Resolve(config, j.request); err != nil {
@@ -292,6 +329,9 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 	}
 	if j.checkpoint, err = o.model.checkpoint(config); err != nil {
 		return nil, err
+	}
+	if o.keep.state != nil {
+		return j, nil
 	}
 	j.request.ExpandPrompt, err = o.request.expands(f, config, j.checkpoint, j.promptOnly, log)
 	return j, err
