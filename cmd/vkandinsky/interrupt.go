@@ -10,7 +10,7 @@ import (
 
 // interrupts turn signals into the end of a run. The first Ctrl-C is the command's to handle, if it has said how; the next
 // one cancels the context, which ends any work in order, and one more has its default effect: it kills. SIGTERM, after
-// which systems do not wait long, cancels at once.
+// which systems do not wait long, and SIGHUP, when the terminal is gone, cancel at once.
 type interrupts struct {
 	cancel context.CancelFunc
 
@@ -27,6 +27,9 @@ func catchInterrupts(ctx context.Context) context.Context {
 	i := &interrupts{cancel: cancel}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // under nohup a run outlives its terminal
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	go i.serve(signals)
 	return context.WithValue(ctx, interruptsKey{}, i)
 }
