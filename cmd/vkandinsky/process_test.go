@@ -414,7 +414,7 @@ func TestCtrlCEndsARunInOrder(t *testing.T) {
 		t.Skip("a console is needed to send Ctrl-C there; scripts/windows.sh does it under Wine")
 	}
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), program, fromPicture(filepath.Join(dir, "x.mp4"), "--sample_steps", "500", "--validate", "--on-interrupt", "discard", "--frames-dir", filepath.Join(dir, "frames"))...)
+	cmd := exec.CommandContext(t.Context(), program, fromPicture(filepath.Join(dir, "x.mp4"), "--sample_steps", "50", "--validate", "--on-interrupt", "discard", "--frames-dir", filepath.Join(dir, "frames"))...)
 	var out bytes.Buffer
 	errs := &watched{want: "denoise", seen: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &out, errs

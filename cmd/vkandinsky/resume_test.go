@@ -133,7 +133,7 @@ func TestAKilledRunContinuesToTheSameBytes(t *testing.T) {
 				continued++
 			}
 			p := launch(t, "state saved", append(args, more...)...)
-			if kills == 2 {
+			if kills == int(seed) {
 				if o := p.end(); o.status != 0 || o.stdout != output+"\n" {
 					t.Fatalf("seed %d: status %d, output %q\n%s", seed, o.status, o.stdout, o.stderr)
 				}
