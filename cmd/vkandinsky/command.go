@@ -83,6 +83,7 @@ func (f *flags) lookup(name string) *pflag.Flag {
 func (f *flags) set(name, value string) error {
 	for _, g := range f.groups {
 		if g.set.Lookup(name) != nil {
+			f.given = append(f.given, [2]string{name, value})
 			return g.set.Set(name, value)
 		}
 	}

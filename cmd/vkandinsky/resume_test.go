@@ -129,7 +129,7 @@ func TestAKilledRunContinuesToTheSameBytes(t *testing.T) {
 		for kills := 0; ; kills++ {
 			args := picture(output, "--checkpoint-every", "1")
 			if _, err := os.Stat(state); err == nil {
-				args = []string{"generate", "--resume", state}
+				args = []string{"generate", "--resume", state, "-v"}
 				continued++
 			}
 			p := launch(t, "state saved", append(args, more...)...)
@@ -139,10 +139,8 @@ func TestAKilledRunContinuesToTheSameBytes(t *testing.T) {
 				}
 				break
 			}
-			if kills == 0 {
-				p.await(t)
-			}
-			time.Sleep(time.Duration(random.Int64N(int64(400 * time.Millisecond))))
+			p.await(t)
+			time.Sleep(time.Duration(random.Int64N(int64(200 * time.Millisecond))))
 			p.Process.Kill()
 			p.Wait()
 			os.Remove(output) // it may have come to its end
