@@ -120,6 +120,27 @@ func TestResidualStepsAreTheLastFullOnes(t *testing.T) {
 	}
 }
 
+func TestMagCacheAdvancesAsItWouldCount(t *testing.T) {
+	for _, guided := range []bool{false, true} {
+		counted, err := NewMagCache(magRatios(), 10, guided)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for step, want := range counted.Plan() {
+			advanced, err := NewMagCache(magRatios(), 10, guided)
+			if err != nil {
+				t.Fatal(err)
+			}
+			advanced.Advance(step)
+			for branch, skip := range want {
+				if a, b := counted.Next(), advanced.Next(); a != skip || b != skip {
+					t.Errorf("guided %v, step %d, branch %d: planned %v, counted %v, advanced %v", guided, step, branch, skip, a, b)
+				}
+			}
+		}
+	}
+}
+
 func decodeEarly(t *testing.T, d *engine.Device) {
 	c := smallCheckpoint(t)
 	p, err := New(t.Context(), d, c, Options{})
