@@ -26,6 +26,7 @@ type generateOptions struct {
 	device  deviceFlags
 	output  outputFlags
 	keep    keepFlags
+	preview previewFlags
 	log     logFlags
 }
 
@@ -112,6 +113,7 @@ func generateCommand() *command {
 	o.device.register(cmd.flags.group("Device"))
 	f = cmd.flags.group("Output")
 	o.output.register(f)
+	o.preview.register(f)
 	o.keep.register(cmd.flags.group("Interruptions"))
 	o.log.register(f)
 	cmd.run = func(ctx context.Context, c *console, args []string) error {
@@ -162,7 +164,16 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 		return err
 	}
 	j.keeper = newKeeper(ctx, o.keep, o.output.file, notes, log)
-	j.request.AfterStep = j.keeper.afterStep
+	previews, err := newPreviewer(o.preview, o.output.file, c, log)
+	if err != nil {
+		return err
+	}
+	defer previews.close()
+	j.request.Preview = previews != nil
+	j.request.AfterStep = func(f kandinsky5.Finished) (kandinsky5.Decision, error) {
+		previews.offer(f)
+		return j.keeper.afterStep(f)
+	}
 	if err := o.produce(ctx, c, j, log); err != nil {
 		return j.keeper.failed(ctx, err)
 	}

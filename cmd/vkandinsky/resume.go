@@ -24,7 +24,7 @@ const (
 // Flags that a continued run may have of its own: they change no number, or what they change is compared by itself, as
 // the model is. All others are the state's.
 var harmless = []string{
-	"output-filename", "frames-dir", "contact-sheet", "stats", "json", "timeline", "trace", "log-level", "verbose", "quiet",
+	"output-filename", "frames-dir", "contact-sheet", "stats", "json", "preview", "timeline", "trace", "log-level", "verbose", "quiet",
 	"config", "checkpoint-dir", "enable-block-swap", "blocks-in-memory", "stream-slots", "swap-policy", "host-tier", "qwen-layers-in-memory", "offload",
 	"device", "kernels", "vram-budget", "ram-budget", "validate", "cache-dir", "fault", "attention-engine",
 	"checkpoint-every", "keep-state", "on-interrupt", "resume",

@@ -28,7 +28,7 @@ func picture(output string, more ...string) []string {
 // whole is that picture made in one go, with its last state beside it.
 var whole = sync.OnceValues(func() (string, error) {
 	output := filepath.Join(filepath.Dir(program), "whole.png")
-	cmd := exec.Command(program, picture(output, "--keep-state")...)
+	cmd := exec.Command(program, picture(output, "--keep-state", "--preview=4")...)
 	cmd.Env = environment()
 	text, err := cmd.CombinedOutput()
 	if err != nil {

@@ -66,6 +66,8 @@ type Request struct {
 	// AfterStep, if not nil, is called after every step, on the goroutine of Generate; what it decides is done, and an error
 	// ends the run. The latents are copied to the host for it.
 	AfterStep func(Finished) (Decision, error)
+	// Preview asks for Finished.Preview.
+	Preview bool
 	// Resume continues the run that a state is of. All else about the video is the state's.
 	Resume *State
 }
@@ -79,6 +81,7 @@ const (
 	StageExpand   Stage = "expand prompt" // with Request.ExpandPrompt
 	StageText     Stage = "encode text"
 	StageImage    Stage = "encode image"
+	StagePreview  Stage = "learn preview colours" // with Request.Preview
 	StageLoad     Stage = "load transformer"
 	StageDenoise  Stage = "denoise"
 	StageDecode   Stage = "decode"

@@ -146,6 +146,8 @@ type run struct {
 	told     func(text string) // Request.Expanding
 	// afterStep is Request.AfterStep.
 	afterStep func(Finished) (Decision, error)
+	preview   bool    // Request.Preview
+	colours   colours // for previews
 	stats     Stats
 	arena     *engine.Arena // what lives through stages: prompts, first frame, latents
 	timed     bool          // the device measures time
@@ -160,7 +162,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding, afterStep: r.AfterStep, arena: p.device.NewArena("clip")}
+	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding, afterStep: r.AfterStep, preview: r.Preview, arena: p.device.NewArena("clip")}
 	defer g.arena.Release()
 	if err := g.checkState(); err != nil {
 		return nil, err
@@ -204,6 +206,7 @@ func (g *run) generate(ctx context.Context) (*Clip, error) {
 		{StageExpand, !g.settings.ExpandPrompt || resumed, func() error { return g.expandPrompt(ctx) }},
 		{StageText, g.stepsMade() == g.settings.Steps, func() (err error) { prompts, err = g.encodeText(ctx); return }},
 		{StageImage, !g.settings.hasFirstFrame(), func() (err error) { first, err = g.encodeImage(ctx); return }},
+		{StagePreview, !g.preview || g.stepsMade() == g.settings.Steps, func() error { return g.learnColours(ctx) }},
 		{StageLoad, g.dit != nil || g.stepsMade() == g.settings.Steps, func() error { return g.loadTransformer(ctx) }},
 		{StageDenoise, false, func() (err error) { latents, err = g.denoise(ctx, prompts, first); return }},
 		{StageDecode, false, func() (err error) { clip, err = g.decode(ctx, latents); return }},

@@ -66,6 +66,7 @@ func TestContinuing(t *testing.T) {
 	t.Run("states of magcache end in the same latents", func(t *testing.T) { continueMagCache(t, d) })
 	t.Run("states end in the same clip", func(t *testing.T) { continueClip(t, d) })
 	t.Run("decoding what a step predicts", func(t *testing.T) { decodeEarly(t, d) })
+	t.Run("previews", func(t *testing.T) { continuePreview(t, d) })
 	t.Run("states of another model are refused", func(t *testing.T) { refuseStates(t, d) })
 }
 

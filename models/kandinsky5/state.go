@@ -53,6 +53,9 @@ type Finished struct {
 	Step, Steps int       // steps done, of how many
 	Latents     []float32 // [T, H, W, C] after it
 	State       *State    // what the run can be continued from
+	// Preview draws the clean clip that the step predicts, a pixel for each latent; nil without Request.Preview. It may be
+	// called later and on any goroutine: the run does not wait for it.
+	Preview func() *Clip
 }
 
 // Decision is what a caller wants after a step.
@@ -204,7 +207,10 @@ func (g *run) stepDone(ctx context.Context, k *keeper, step Step) error {
 		return err
 	}
 	done := step.Index + 1
-	decision, err := g.afterStep(Finished{Step: done, Steps: step.Count, Latents: latents, State: k.after(done, latents)})
+	f := Finished{Step: done, Steps: step.Count, Latents: latents}
+	f.Preview = g.previewOf(k.inputs[len(k.inputs)-1].Latents, latents, k.base.FirstFrame, step)
+	f.State = k.after(done, latents)
+	decision, err := g.afterStep(f)
 	switch {
 	case err != nil:
 		return err
