@@ -72,7 +72,7 @@ func resampleRatios(r []float64, steps int) []float64 {
 // Next decides about the next pass of a branch: true to skip. Branches alternate, 0 (conditional) first.
 func (m *MagCache) Next() (skip bool) {
 	b := &m.branch[m.count%2]
-	if m.count >= int(float64(len(m.ratios))*magRetention) {
+	if m.count >= max(2, int(float64(len(m.ratios))*magRetention)) { // a branch's first pass has no residual before it
 		b.ratio *= m.ratios[m.count]
 		b.steps++
 		b.err += math.Abs(1 - b.ratio)

@@ -142,6 +142,20 @@ func TestMagCacheAdvancesAsItWouldCount(t *testing.T) {
 	}
 }
 
+func TestMagCacheNeverSkipsAFirstPass(t *testing.T) {
+	for steps := 1; steps <= 12; steps++ {
+		for _, guided := range []bool{false, true} {
+			m, err := NewMagCache(magRatios(), steps, guided)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first := m.Plan()[0]; slices.Contains(first, true) {
+				t.Errorf("%d steps, guided %v: the first step skips %v", steps, guided, first)
+			}
+		}
+	}
+}
+
 func decodeEarly(t *testing.T, d *engine.Device) {
 	c := smallCheckpoint(t)
 	p, err := New(t.Context(), d, c, Options{})
