@@ -100,11 +100,11 @@ func (k *keeper) interrupt() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
-	case k.flags.onInterrupt == interruptDiscard, k.stage != kandinsky5.StageDenoise && !k.decoding:
-		return false
-	case k.decoding:
+	case k.flags.onInterrupt == interruptDecode && k.stage == kandinsky5.StageDecode:
 		k.log.Warn("the clip is being made; Ctrl-C again stops at once")
 		return true
+	case k.flags.onInterrupt == interruptDiscard, k.stage != kandinsky5.StageDenoise:
+		return false
 	}
 	k.interrupted = true
 	then := map[string]string{interruptSave: "the run's state is saved", interruptDecode: "the clip is made of what is there"}[k.flags.onInterrupt]

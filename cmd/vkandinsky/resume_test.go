@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -290,4 +292,39 @@ func otherWeights(t *testing.T) string {
 	dir := filepath.Join(t.TempDir(), "other")
 	startOK(t, "synth", "--preset", "tiny", "--seed", "9", "--output", dir, "-q")
 	return dir
+}
+
+// TestWhatCtrlCDoesInEveryStage asks the keeper alone.
+func TestWhatCtrlCDoesInEveryStage(t *testing.T) {
+	for _, c := range []struct {
+		do    string
+		stage kandinsky5.Stage
+		goes  bool // the run goes on to an end of its own
+	}{
+		{interruptSave, kandinsky5.StageText, false},
+		{interruptSave, kandinsky5.StageDenoise, true},
+		{interruptSave, kandinsky5.StageDecode, false}, // what is to be saved is there
+		{interruptDecode, kandinsky5.StageLoad, false},
+		{interruptDecode, kandinsky5.StageDenoise, true},
+		{interruptDecode, kandinsky5.StageDecode, true},
+		{interruptDiscard, kandinsky5.StageDenoise, false},
+		{interruptDiscard, kandinsky5.StageDecode, false},
+	} {
+		k := &keeper{flags: keepFlags{onInterrupt: c.do}, log: slog.New(slog.DiscardHandler), saved: -1}
+		k.watch(nil)(kandinsky5.Progress{Stage: c.stage})
+		if got := k.interrupt(); got != c.goes {
+			t.Errorf("%s in stage %q: %v", c.do, c.stage, got)
+		}
+	}
+	// Ctrl-C after the last step: none comes that would end the run, so the next stage does.
+	ctx, cancel := context.WithCancel(t.Context())
+	k := &keeper{flags: keepFlags{onInterrupt: interruptSave}, log: slog.New(slog.DiscardHandler), saved: -1, signal: &interrupts{cancel: cancel}}
+	watch := k.watch(nil)
+	watch(kandinsky5.Progress{Stage: kandinsky5.StageDenoise})
+	if !k.interrupt() || ctx.Err() != nil {
+		t.Error("a step is not finished")
+	}
+	if watch(kandinsky5.Progress{Stage: kandinsky5.StageDecode}); ctx.Err() == nil {
+		t.Error("the run goes on after Ctrl-C")
+	}
 }
