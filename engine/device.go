@@ -207,6 +207,7 @@ func (d *Device) makeCaps() Caps {
 	if t.MaxDispatchCost > 0 {
 		c.MaxDispatchCost = t.MaxDispatchCost
 	}
+	c.MaxDispatchCost /= float64(max(1, d.opts.Shorter))
 	return c
 }
 

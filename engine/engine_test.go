@@ -240,6 +240,13 @@ func TestSpansAreMeasured(t *testing.T) {
 	}
 }
 
+func TestShorterDevicesCutWorkInMorePieces(t *testing.T) {
+	whole := enginetest.Open(t).Caps().MaxDispatchCost
+	if got := enginetest.OpenWith(t, engine.Options{Shorter: 4}).Caps().MaxDispatchCost; got != whole/4 {
+		t.Errorf("a dispatch costs at most %g, want a quarter of %g", got, whole)
+	}
+}
+
 func TestDeviceChoiceExplainsItself(t *testing.T) {
 	for want, message := range map[string]string{"99": "no device 99", "no such gpu": "no device called"} {
 		_, err := engine.Open(t.Context(), engine.Options{Device: want})

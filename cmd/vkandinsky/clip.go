@@ -60,7 +60,11 @@ func (o *generateOptions) write(ctx context.Context, c *console, j *job, m made,
 		fmt.Fprintln(c, sentence)
 	}
 	g = o.output.generated(m.result)
-	if !j.request.Digests {
+	switch {
+	case !j.request.Digests:
+		return g, nil
+	case j.keeper.early():
+		log.Info("no receipt is written: the clip has fewer steps than its settings say")
 		return g, nil
 	}
 	now, err := o.writeReceipt(j, m)
@@ -94,6 +98,9 @@ func (o *generateOptions) checkOutput() error {
 // decide fills in what a request leaves to the checkpoint and to other flags.
 func (o *generateOptions) decide(j *job, f *flags, log *slog.Logger) (err error) {
 	j.request.Digests = !o.receipt.none && !j.promptOnly
+	if o.keep.state != nil {
+		return nil // the state knows
+	}
 	if o.repeat != nil && o.repeat.written != "" && !j.promptOnly {
 		j.request.ExpandPrompt, j.request.ExpandedPrompt = true, o.repeat.written
 		return nil

@@ -28,6 +28,8 @@ type generateOptions struct {
 	output  outputFlags
 	receipt receiptFlags
 	many    manyFlags
+	keep    keepFlags
+	preview previewFlags
 	log     logFlags
 	from    string // a receipt to repeat
 	repeat  *repeat
@@ -49,6 +51,8 @@ func (o *generateOptions) register(f *flags) {
 	output := f.group("Output")
 	o.output.register(output)
 	o.receipt.register(output)
+	o.preview.register(output)
+	o.keep.register(f.group("Interruptions"))
 	o.log.register(output)
 }
 
@@ -117,8 +121,9 @@ func generateCommand() *command {
 	cmd := &command{
 		name: "generate", summary: "make a video from a prompt, and a picture (the default)",
 		about: "Makes a video. First the text encoder writes the prompt out, as the reference program does: --expand-prompt 0 leaves it as\n" +
-			"it is, --print-prompt shows the result alone. The path of what was written is all that standard output gets. Ctrl-C ends\n" +
-			"the run and leaves no half-written file. Beside the clip lies its receipt, a .json that --from and vkandinsky compare read.",
+			"it is, --print-prompt shows the result alone. The path of what was written is all that standard output gets. Beside the\n" +
+			"clip lies its receipt, a .json that --from and vkandinsky compare read. Ctrl-C finishes the step and saves the run, which\n" +
+			"--resume continues to the same frames; pressed twice it stops at once and leaves no half-written file.",
 		examples: []string{
 			`vkandinsky --config configs/config_5s_i2v_pro_20b.yaml --prompt "The dragon breathes fire." --image dragon.jpg \`,
 			`    --video_duration 5 --enable_block_swap --blocks_in_memory 6 --offload`,
@@ -129,6 +134,8 @@ func generateCommand() *command {
 			`vkandinsky --from dragon.json -o dragon-again.mp4`,
 			`vkandinsky --config k5_pro_t2v_5s_sft_sd --blocks-in-memory 6 --prompt-file prompts.txt -o night.mp4`,
 			`vkandinsky --from dragon.json --seeds 1..8 -o dragons.mp4`,
+			`vkandinsky --config k5_pro_t2v_5s_sft_sd --prompt "A fox runs." --checkpoint-every 5 -o fox.mp4`,
+			`vkandinsky generate --resume fox.mp4.state`,
 		},
 	}
 	var o generateOptions
@@ -153,11 +160,22 @@ type job struct {
 	engine     engine.Options
 	files      timelineFlags
 	promptOnly bool // expand the prompt, make no video
+	keeper     *keeper
+	loseAt     []int // --fault step=N
 }
 
 func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) error {
 	log, err := o.log.logger(c)
 	if err != nil {
+		return err
+	}
+	if o.keep.resume != "" && o.from != "" {
+		return badInputf("--resume continues a run, --from begins one anew: leave one of them out")
+	}
+	if err := o.keep.restore(&cmd.flags); err != nil {
+		return err
+	}
+	if err := o.keep.check(); err != nil {
 		return err
 	}
 	if o.from != "" {
@@ -176,8 +194,31 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if j.promptOnly {
 		return j.printPrompt(ctx, c, log, !o.log.quiet)
 	}
+	notes, err := o.remember(&cmd.flags)
+	if err != nil {
+		return err
+	}
+	j.keeper = newKeeper(ctx, o.keep, o.output.file, notes, log)
+	previews, err := newPreviewer(o.preview, o.output.file, c, log)
+	if err != nil {
+		return err
+	}
+	defer previews.close()
+	j.request.Preview = previews != nil
+	j.request.AfterStep = func(f kandinsky5.Finished) (kandinsky5.Decision, error) {
+		previews.offer(f)
+		return j.keeper.afterStep(f)
+	}
+	if err := o.produce(ctx, c, j, log); err != nil {
+		return j.keeper.failed(ctx, err)
+	}
+	return j.keeper.written(o.output.file)
+}
+
+// produce makes the video, writes it and reports.
+func (o *generateOptions) produce(ctx context.Context, c *console, j *job, log *slog.Logger) error {
 	var m made
-	err = j.run(ctx, c, log, !o.log.quiet, func(d *engine.Device, p *kandinsky5.Pipeline) (err error) {
+	err := j.run(ctx, c, log, !o.log.quiet, func(d *engine.Device, p *kandinsky5.Pipeline) (err error) {
 		if err := j.admit(ctx, c, d, p, !o.log.quiet); err != nil {
 			return err
 		}
@@ -228,7 +269,10 @@ func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, 
 			}
 		}()
 	}
-	return withDevice(ctx, j.engine, func(d *engine.Device) error {
+	if j.keeper != nil {
+		j.request.Progress = j.keeper.watch(j.request.Progress)
+	}
+	return j.onDevice(ctx, log, func(d *engine.Device) error {
 		if err := j.files.check(d); err != nil {
 			return err
 		}
@@ -240,7 +284,7 @@ func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, 
 // showProgress passes what the pipeline tells on to the terminal. A text that appears as it is written shows its own
 // progress.
 func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progress) {
-	stage := kandinsky5.Stage("")
+	stage, begun := kandinsky5.Stage(""), false
 	return func(p kandinsky5.Progress) {
 		r.Memory(p.DeviceBytes)
 		if p.Stage == kandinsky5.StageExpand && s.out != nil {
@@ -252,8 +296,13 @@ func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progres
 		if p.Stage != stage || p.Done == 0 && p.Total == 0 { // another clip may begin with the stage that was over
 			stage = p.Stage
 			r.Stage(string(p.Stage), p.Total)
+			begun = false
 		}
 		r.Total(p.Total)
+		if p.Stage == kandinsky5.StageDenoise && !begun && p.Total > 0 {
+			begun = true
+			r.From(p.Done)
+		}
 		r.Step(p.Done)
 	}
 }
@@ -287,7 +336,7 @@ func (o *generateOptions) check(f *flags, log *slog.Logger, shared *job) (*job, 
 	if j.engine, err = o.device.options(log); err != nil {
 		return nil, err
 	}
-	j.engine.Marks = true
+	j.engine.Marks, j.loseAt = true, o.device.loseAt
 	var config *configs.Config
 	if shared != nil {
 		config = shared.checkpoint.Config
@@ -297,7 +346,9 @@ func (o *generateOptions) check(f *flags, log *slog.Logger, shared *job) (*job, 
 	if j.options, err = o.options(f, config, log); err != nil {
 		return nil, err
 	}
-	if j.request, err = o.request.request(f); err != nil {
+	if o.keep.state != nil {
+		j.request, o.request.picture = kandinsky5.Request{Resume: o.keep.state}, pictureOf(o.keep.state)
+	} else if j.request, err = o.request.request(f); err != nil {
 		return nil, err
 	}
 	if _, err = kandinsky5.Resolve(config, j.request); err != nil {

@@ -70,6 +70,8 @@ type many struct {
 	image *kandinsky5.Image
 	last  string
 
+	next int // the first that is not written: a lost device is opened again in mid-work
+
 	sheet  string // over all clips; "" for none
 	strips []*media.Image
 }
@@ -82,6 +84,9 @@ func (o *generateOptions) runMany(ctx context.Context, c *console, cmd *command)
 	}
 	if o.output.printPrompt {
 		return badInputf("--print-prompt prints one prompt: leave --prompt-file and --seeds out")
+	}
+	if err := o.refuseForMany(); err != nil {
+		return err
 	}
 	m := &many{log: log}
 	if o.many.seeds != "" {
@@ -112,6 +117,24 @@ func (o *generateOptions) runMany(ctx context.Context, c *console, cmd *command)
 		}
 	}
 	return err
+}
+
+// refuseForMany refuses what is about one clip.
+func (o *generateOptions) refuseForMany() error {
+	const remedy = "is about one clip: leave it, or --prompt-file and --seeds, out"
+	switch {
+	case o.keep.resume != "":
+		return badInputf("--resume %s", remedy)
+	case o.keep.every != 0:
+		return badInputf("--checkpoint-every %s", remedy)
+	case o.keep.keep:
+		return badInputf("--keep-state %s", remedy)
+	case o.keep.onInterrupt != interruptSave:
+		return badInputf("--on-interrupt %s", remedy)
+	case o.preview.every != 0:
+		return badInputf("--preview %s", remedy)
+	}
+	return nil
 }
 
 // check turns every order into a clip. Nothing has been done when one of them is refused.
@@ -244,23 +267,26 @@ func (m *many) make(ctx context.Context, c *console, d *engine.Device, p *kandin
 	if err := m.admit(ctx, c, d, p, show); err != nil {
 		return err
 	}
-	prepared, err := p.Prepare(ctx, len(m.clips), m.request)
+	begin := m.next
+	prepared, err := p.Prepare(ctx, len(m.clips)-begin, func(k int) (kandinsky5.Request, error) { return m.request(begin + k) })
 	if err != nil {
 		return err
 	}
-	for k, cl := range m.clips {
+	for ; m.next < len(m.clips); m.next++ {
+		k := m.next
+		cl := m.clips[k]
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		m.log.Info("clip", "number", fmt.Sprintf("%d of %d", k+1, len(m.clips)), "from", cl.where, "output", cl.options.output.file)
-		g, err := m.one(ctx, c, d, p, k, prepared[k])
+		g, err := m.one(ctx, c, d, p, k, prepared[k-begin])
 		if err == nil {
 			err = told(g)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", cl.where, err)
 		}
-		prepared[k] = nil
+		prepared[k-begin] = nil
 	}
 	return m.writeSheet(ctx)
 }

@@ -60,8 +60,11 @@ func whereTheTimeWent(s kandinsky5.Stats) string {
 	}
 	share := func(d time.Duration) string { return units.Percent(d.Seconds() / max(total.Seconds(), 1e-9)) }
 	verdict := "not measured: the device has no timestamps on its compute queue"
-	if s.Verdict != nil {
+	switch {
+	case s.Verdict != nil:
 		verdict = s.Verdict.Text
+	case s.StepsMade == 0:
+		verdict = "over before: no step was left to make"
 	}
 	if longest.Stage == kandinsky5.StageDenoise {
 		return fmt.Sprintf("denoising took %s of %s and was %s", share(denoise), seconds(total), verdict)

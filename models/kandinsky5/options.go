@@ -58,6 +58,14 @@ type Options struct {
 	Log        *slog.Logger // nil: silent
 }
 
+// hostWeights are Options.HostWeights by their name.
+func (o Options) hostWeights() load.HostWeights {
+	if o.HostWeights == "" {
+		return load.FullWeights
+	}
+	return o.HostWeights
+}
+
 // Request is one video to make. Zero values take what the configuration says.
 type Request struct {
 	Prompt string
@@ -87,10 +95,14 @@ type Request struct {
 	Digests bool
 	// Expanding, if not nil, is called with the expanded prompt so far whenever it has grown, on the goroutine of Generate.
 	Expanding func(text string)
-	// Stepped, if not nil, is called after each step of denoising, on the goroutine of Generate. It may look at the latents
-	// on the device, and must not change them; an error ends the run.
-	Stepped  func(Step) error
-	Progress func(Progress) // may be nil; called on the goroutine of Generate
+	Progress  func(Progress) // may be nil; called on the goroutine of Generate
+	// AfterStep, if not nil, is called after every step, on the goroutine of Generate; what it decides is done, and an error
+	// ends the run. The latents are copied to the host for it.
+	AfterStep func(Finished) (Decision, error)
+	// Preview asks for Finished.Preview.
+	Preview bool
+	// Resume continues the run that a state is of. All else about the video is the state's.
+	Resume *State
 }
 
 // Stage names a part of the work.
@@ -102,6 +114,7 @@ const (
 	StageExpand   Stage = "expand prompt" // with Request.ExpandPrompt
 	StageText     Stage = "encode text"
 	StageImage    Stage = "encode image"
+	StagePreview  Stage = "learn preview colours" // with Request.Preview
 	StageLoad     Stage = "load transformer"
 	StageDenoise  Stage = "denoise"
 	StageDecode   Stage = "decode"
@@ -139,6 +152,7 @@ type Stats struct {
 	PeakDevice int64           `json:"peak_device_bytes"`
 	PeakPinned int64           `json:"peak_pinned_bytes"`
 	Skipped    int             `json:"skipped_passes"`
+	StepsMade  int             `json:"steps_made"` // by this call: fewer than the settings' where a state was continued
 	// Rounding is how far weights are from the checkpoint's, with Options.Linear.
 	Rounding *load.RoundingReport `json:"rounding,omitempty"`
 }

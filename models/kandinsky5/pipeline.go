@@ -165,13 +165,17 @@ type run struct {
 	settings Settings
 	progress func(Progress)
 	told     func(text string) // Request.Expanding
-	stats    Stats
-	arena    *engine.Arena // what the stage leaves to those after it: prompts, first frame, latents
-	timed    bool          // the device measures time
-	clock    engine.Clock
-	trace    swap.Trace
-	prepared *Prepared // nil where the prompts are still to be encoded
-	digest   *digester // nil when nobody asks for digests
+	// afterStep is Request.AfterStep.
+	afterStep func(Finished) (Decision, error)
+	preview   bool    // Request.Preview
+	colours   colours // for previews
+	stats     Stats
+	arena     *engine.Arena // what the stage leaves to those after it: prompts, first frame, latents
+	timed     bool          // the device measures time
+	clock     engine.Clock
+	trace     swap.Trace
+	prepared  *Prepared // nil where the prompts are still to be encoded
+	digest    *digester // nil when nobody asks for digests
 }
 
 // Generate makes a video. Errors about the request wrap ErrRequest and come before any work. A cancelled context ends
@@ -181,12 +185,18 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.adapt(&settings)
-	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, progress: r.Progress, told: r.Expanding, prepared: r.Prepared}
+	if settings.resume == nil {
+		p.adapt(&settings)
+	}
+	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, progress: r.Progress, told: r.Expanding,
+		afterStep: r.AfterStep, preview: r.Preview, prepared: r.Prepared}
 	defer g.release()
 	if r.Digests {
 		g.digest = &digester{device: p.device, log: p.log}
 		defer g.digest.close()
+	}
+	if err := g.checkState(); err != nil {
+		return nil, err
 	}
 	if err := g.choose(r); err != nil {
 		return nil, err
@@ -232,15 +242,17 @@ func (g *run) generate(ctx context.Context) (*Clip, error) {
 	var prompts []dit.Prompt
 	var first, latents engine.Tensor
 	var clip *Clip
+	resumed, over := g.settings.resume != nil, func() bool { return g.stepsMade() == g.settings.Steps }
 	stages := []struct {
 		stage Stage
 		skip  func() bool
 		work  func() error
 	}{
-		{StageExpand, func() bool { return !g.settings.expands() }, func() error { return g.expandPrompt(ctx) }},
-		{StageText, never, func() (err error) { prompts, err = g.encodeText(ctx); return }},
-		{StageImage, func() bool { return g.settings.image == nil }, func() (err error) { first, err = g.encodeImage(ctx); return }},
-		{StageLoad, func() bool { return g.dit != nil }, func() error { return g.loadTransformer(ctx) }},
+		{StageExpand, func() bool { return resumed || !g.settings.expands() }, func() error { return g.expandPrompt(ctx) }},
+		{StageText, over, func() (err error) { prompts, err = g.encodeText(ctx); return }},
+		{StageImage, func() bool { return !g.settings.hasFirstFrame() }, func() (err error) { first, err = g.encodeImage(ctx); return }},
+		{StagePreview, func() bool { return !g.preview || over() }, func() error { return g.learnColours(ctx) }},
+		{StageLoad, func() bool { return g.dit != nil || over() }, func() error { return g.loadTransformer(ctx) }},
 		{StageDenoise, never, func() (err error) { latents, err = g.denoise(ctx, prompts, first); return }},
 		{StageDecode, never, func() (err error) { clip, err = g.decode(ctx, latents); return }},
 	}

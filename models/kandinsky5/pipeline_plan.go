@@ -25,7 +25,9 @@ func (p *Pipeline) planner(o Options, r Request, limits PlanLimits) (*planner, e
 		return nil, err
 	}
 	planner.nets, planner.tok = p.planNetworks(), p.qwenTok
-	planner.out.Settings.adapt(p.adapters)
+	if r.Resume == nil {
+		planner.out.Settings.adapt(p.adapters)
+	}
 	planner.limits.Rates.Compute = p.device.Rates().Compute[p.rateKey()]
 	return planner, nil
 }

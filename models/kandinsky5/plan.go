@@ -137,7 +137,9 @@ func PlanRun(config *configs.Config, c *Checkpoint, o Options, r Request, limits
 	if err != nil {
 		return nil, err
 	}
-	p.out.Settings.adapt(adapters)
+	if r.Resume == nil {
+		p.out.Settings.adapt(adapters)
+	}
 	if err := adapters.Close(); err != nil {
 		return nil, err
 	}
@@ -185,6 +187,9 @@ func newPlanner(config *configs.Config, o Options, r Request, limits PlanLimits)
 
 // completeRequest makes up the picture and the prompt where they are missing, and says whether the prompt was known.
 func completeRequest(config *configs.Config, r Request) (Request, bool, error) {
+	if r.Resume != nil {
+		return r, true, nil
+	}
 	if config.Pipeline == configs.I2V && r.Image == nil {
 		if r.Width == 0 && r.Height == 0 {
 			r.Width, r.Height = 768, 512
@@ -229,7 +234,11 @@ func (p *planner) plan() error {
 	p.out = &MemoryPlan{Settings: p.out.Settings}
 	p.held, p.loaded, p.rows, p.needs = p.need(), nil, nil, nil
 	p.held.Add("always", "unused binding", 1, unusedBinding)
-	for _, stage := range []func() error{p.expand, p.text, p.image, p.denoise, p.decode} {
+	stages := []func() error{p.expand, p.text, p.image, p.denoise, p.decode}
+	if p.out.Settings.resume != nil {
+		stages = []func() error{p.restored, p.denoise, p.decode}
+	}
+	for _, stage := range stages {
 		if err := stage(); err != nil {
 			return err
 		}

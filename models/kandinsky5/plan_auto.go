@@ -152,10 +152,10 @@ func (p *planner) hold(blocks, groups int) (d ditPlan, err error) {
 	}
 	r := p.ditRequest(blocks)
 	r.Options.Visual.Tier, r.Options.HeadGroups = d.tier, groups
-	d.needs, err = dit.Plan(r)
+	d.needs, err = p.ditNeeds(r)
 	if err == nil && p.opts.HostTier == "" && p.opts.Linear != load.LinearInt8 && p.limits.Host > 0 && d.needs.PinnedLoad+leastStaging > p.limits.Host {
 		d.tier, r.Options.Visual.Tier = swap.Mapped, swap.Mapped
-		d.needs, err = dit.Plan(r)
+		d.needs, err = p.ditNeeds(r)
 	}
 	if err != nil {
 		return d, err

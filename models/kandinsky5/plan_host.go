@@ -57,14 +57,18 @@ func (p *planner) host() error {
 		h.RAM = max(h.RAM, stage.Pinned+kept)
 	}
 	blocks := int64(0) // of the checkpoint, in the visual blocks
-	for _, part := range []struct {
+	parts := []struct {
 		spec   weights.Spec
 		reader load.Reader
 	}{
 		{weights.DiTSpec(DiTConfig(p.config).DiTConfig), p.nets.dit},
 		{p.qwenSpec(), p.nets.qwen},
 		{weights.CLIPSpec(p.nets.clipConfig), p.nets.clip},
-	} {
+	}
+	if s.resume != nil {
+		parts = parts[:1]
+	}
+	for _, part := range parts {
 		for _, t := range part.spec {
 			n, err := load.StoredBytes(part.reader, t.Name, t.Elements())
 			if err != nil {

@@ -214,6 +214,26 @@ func (p *planner) hashed(pinned int64) PlanItem {
 	return item
 }
 
+// restored is what a state has instead of the stages before denoising.
+func (p *planner) restored() error {
+	s := p.out.Settings.resume
+	for _, prompt := range s.Prompts {
+		p.rows = append(p.rows, len(prompt.Text)/p.config.Model.DiT.InTextDim)
+		p.held.Add("always", "prompts", 1, 4*int64(len(prompt.Text)))
+	}
+	p.held.Add("always", "first frame", 1, 4*int64(len(s.FirstFrame)))
+	return nil
+}
+
+// ditNeeds is what the transformer needs, with the latents of earlier steps where a state has some.
+func (p *planner) ditNeeds(r dit.Request) (*dit.Needs, error) {
+	needs, err := dit.Plan(r)
+	if s := p.out.Settings.resume; err == nil && s != nil {
+		needs.Add("denoise", "latents of earlier steps", len(s.Earlier), p.latents().Bytes())
+	}
+	return needs, err
+}
+
 // ditRequest is the transformer's work with so many blocks in memory, 0 for all.
 func (p *planner) ditRequest(blocks int) dit.Request {
 	s := p.out.Settings

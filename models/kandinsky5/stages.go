@@ -34,6 +34,9 @@ func (s Settings) texts() []string {
 // encodeText makes the conditions of the transformer. Padded rows are dropped at once: no row of a prompt sees them, and
 // the transformer would mask them. The tensors belong to the run's arena.
 func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
+	if g.settings.resume != nil {
+		return g.restorePrompts(ctx)
+	}
 	defer g.nets.qwen4Bits.Forget()
 	if g.prepared != nil {
 		return g.restore(ctx)
@@ -152,6 +155,9 @@ func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, 
 // encodeImage encodes the first frame: a sample of the posterior, scaled as the transformer sees latents, F32
 // [1, H, W, C].
 func (g *run) encodeImage(ctx context.Context) (engine.Tensor, error) {
+	if g.settings.resume != nil {
+		return g.restoreFirstFrame(ctx)
+	}
 	if err := g.roomForImage(); err != nil {
 		return engine.Tensor{}, err
 	}
@@ -194,23 +200,23 @@ func (g *run) encodeImage(ctx context.Context) (engine.Tensor, error) {
 	return first, g.digest.firstFrame(ctx, first)
 }
 
-// denoise draws the noise and integrates it, returning the clean latents, F32 [T, H, W, C].
+// denoise integrates from noise, or from where a state stands, and returns the clean latents, F32 [T, H, W, C].
 func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Tensor) (engine.Tensor, error) {
 	s, geometry := g.settings, g.settings.Geometry
-	channels := g.ckpt.Config.Model.DiT.InVisualDim
-	latents := g.arena.Alloc("latents", engine.F32, geometry.LatentFrames, geometry.LatentHeight, geometry.LatentWidth, channels)
-	if err := g.arena.Err(); err != nil {
-		return engine.Tensor{}, err
-	}
-	noise, err := latentNoise(s.Seed, int(latents.Elems()))
+	latents, err := g.startLatents(ctx)
 	if err != nil {
-		return engine.Tensor{}, err
+		return latents, err
 	}
-	if err := g.device.UploadF32(ctx, latents, noise); err != nil {
-		return engine.Tensor{}, err
+	options := DenoiseOptions{Steps: s.Steps, SchedulerScale: s.SchedulerScale, Guidance: s.Guidance, FirstFrame: first, Start: g.stepsMade()}
+	if options.Start == s.Steps {
+		err := Denoise(ctx, g.device, nil, nil, latents, options)
+		if err == nil {
+			err = g.digest.final(ctx, latents)
+		}
+		return latents, err
 	}
+	options.Recorded = func(int) { g.digest.record(latents) }
 	size := dit.Size{Frames: geometry.LatentFrames, Height: geometry.LatentHeight, Width: geometry.LatentWidth, RopeScale: RopeScale(g.ckpt.Config)}
-	options := DenoiseOptions{Steps: s.Steps, SchedulerScale: s.SchedulerScale, Guidance: s.Guidance, FirstFrame: first}
 	pass, err := g.dit.NewPass(ctx, dit.PassOptions{Size: size, Prompts: prompts, Times: options.Times()})
 	if err != nil {
 		return engine.Tensor{}, err
@@ -221,26 +227,20 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 			return engine.Tensor{}, err
 		}
 	}
-	if err := g.digest.start(latents, noise, s.Steps); err != nil {
+	earlier := g.device.NewArena("earlier steps")
+	defer earlier.Release()
+	if options.Replay, err = g.restoreEarlier(ctx, earlier, latents); err != nil {
 		return engine.Tensor{}, err
 	}
-	options.Recorded = func(int) { g.digest.record(latents) }
 	steps := &stepTimes{}
-	g.device.Compute().TakeSpans()
-	options.OnStep = func(step Step) error {
-		g.stats.Skipped += step.Skipped
-		g.digest.step(step.Index)
-		steps.add(step.Took, g.device.Compute().TakeSpans())
-		g.report(StageDenoise, step.Index+1, step.Count)
-		if step.Index+1 < step.Count {
-			return g.squeeze(ctx)
-		}
-		return nil
+	if options.OnStep, err = g.onStep(ctx, steps, func() (*keeper, error) { return g.newKeeper(ctx, prompts, first, latents, options.MagCache) }); err != nil {
+		return engine.Tensor{}, err
 	}
-	g.report(StageDenoise, 0, s.Steps)
+	g.device.Compute().TakeSpans()
+	g.report(StageDenoise, options.Start, s.Steps)
 	err = Denoise(ctx, g.device, pass, g.dit, latents, options)
 	counters, plan := g.dit.Counters()
-	g.stats.Swap, g.stats.SwapPlan = counters.Since(g.counted), plan.String()
+	g.stats.Swap, g.stats.SwapPlan, g.stats.StepsMade = counters.Since(g.counted), plan.String(), len(steps.took)
 	g.counted = counters
 	g.stats.HostTier, g.stats.StepTimes = g.tier, steps.took
 	if g.timed {
@@ -250,6 +250,63 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 		err = g.digest.final(ctx, latents)
 	}
 	return latents, err
+}
+
+// startLatents are the noise of the seed, or a state's latents, F32 [T, H, W, C].
+func (g *run) startLatents(ctx context.Context) (engine.Tensor, error) {
+	geometry := g.settings.Geometry
+	latents := g.arena.Alloc("latents", engine.F32, geometry.LatentFrames, geometry.LatentHeight, geometry.LatentWidth, g.ckpt.Config.Model.DiT.InVisualDim)
+	if err := g.arena.Err(); err != nil {
+		return engine.Tensor{}, err
+	}
+	if g.settings.resume != nil {
+		if err := g.digest.start(latents, nil, g.settings.Steps); err != nil {
+			return engine.Tensor{}, err
+		}
+		return latents, g.device.UploadF32(ctx, latents, g.settings.resume.Latents)
+	}
+	noise, err := latentNoise(g.settings.Seed, int(latents.Elems()))
+	if err != nil {
+		return engine.Tensor{}, err
+	}
+	if err := g.digest.start(latents, noise, g.settings.Steps); err != nil {
+		return engine.Tensor{}, err
+	}
+	return latents, g.device.UploadF32(ctx, latents, noise)
+}
+
+// stepsMade is how many steps were made before this call.
+func (g *run) stepsMade() int {
+	if g.settings.resume == nil {
+		return 0
+	}
+	return g.settings.resume.Step
+}
+
+// onStep returns what happens after each step.
+func (g *run) onStep(ctx context.Context, steps *stepTimes, newKeeper func() (*keeper, error)) (func(Step) error, error) {
+	var states *keeper
+	if g.afterStep != nil {
+		var err error
+		if states, err = newKeeper(); err != nil {
+			return nil, err
+		}
+	}
+	return func(step Step) error {
+		g.stats.Skipped += step.Skipped
+		g.digest.step(step.Index)
+		steps.add(step.Took, g.device.Compute().TakeSpans())
+		g.report(StageDenoise, step.Index+1, step.Count)
+		if states != nil {
+			if err := g.stepDone(ctx, states, step); err != nil {
+				return err
+			}
+		}
+		if step.Index+1 == step.Count {
+			return nil
+		}
+		return g.squeeze(ctx)
+	}, nil
 }
 
 // stepTimes collects what the steps took.

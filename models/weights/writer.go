@@ -52,13 +52,7 @@ type Writer struct {
 
 // Create starts a file of exactly the given tensors. Finish with Close or Abort.
 func Create(path string, tensors []TensorInfo, metadata map[string]string) (*Writer, error) {
-	w := &Writer{path: path, order: slices.Clone(tensors), align: 1}
-	sort.SliceStable(w.order, func(i, j int) bool {
-		if a, b := w.order[i].DType.Size(), w.order[j].DType.Size(); a != b {
-			return a > b
-		}
-		return w.order[i].Name < w.order[j].Name
-	})
+	w := newWriter(path, tensors)
 	header, err := w.header(metadata)
 	if err != nil {
 		return nil, fmt.Errorf("weights: create %s: %w", path, err)
@@ -88,6 +82,18 @@ func (w *Writer) CopyTo(other io.Writer) error {
 	}
 	_, err := other.Write(w.head)
 	return err
+}
+
+// newWriter puts the tensors in order.
+func newWriter(path string, tensors []TensorInfo) *Writer {
+	w := &Writer{path: path, order: slices.Clone(tensors), align: 1}
+	sort.SliceStable(w.order, func(i, j int) bool {
+		if a, b := w.order[i].DType.Size(), w.order[j].DType.Size(); a != b {
+			return a > b
+		}
+		return w.order[i].Name < w.order[j].Name
+	})
+	return w
 }
 
 // header builds the length word and the padded JSON, and adds up the sizes.
@@ -248,14 +254,9 @@ func (w *Writer) Abort() error {
 
 // WriteFile writes tensors that are in memory (or mapped) as one file.
 func WriteFile(path string, tensors []Tensor, metadata map[string]string) error {
-	infos := make([]TensorInfo, len(tensors))
-	byName := make(map[string]Tensor, len(tensors))
-	for i, t := range tensors {
-		infos[i] = TensorInfo{t.Name, t.DType, t.Shape}
-		if want, ok := byteSize(t.Shape, t.DType); !ok || int64(len(t.Data)) != want {
-			return fmt.Errorf("weights: write %s: tensor %q %v %s has %d bytes, want %d", path, t.Name, t.Shape, t.DType, len(t.Data), want)
-		}
-		byName[t.Name] = t
+	infos, byName, err := declare(tensors)
+	if err != nil {
+		return fmt.Errorf("weights: write %s: %w", path, err)
 	}
 	w, err := Create(path, infos, metadata)
 	if err != nil {
@@ -279,4 +280,40 @@ func (w *Writer) Size() int64 {
 		n += t.Bytes() + padding(t.Bytes(), w.align)
 	}
 	return n
+}
+
+// Encode writes tensors that are in memory as a safetensors file to anything that takes bytes.
+func Encode(out io.Writer, tensors []Tensor, metadata map[string]string) error {
+	infos, byName, err := declare(tensors)
+	if err != nil {
+		return err
+	}
+	w := newWriter("", infos)
+	header, err := w.header(metadata)
+	if err != nil {
+		return err
+	}
+	if _, err := out.Write(header); err != nil {
+		return err
+	}
+	for _, info := range w.order {
+		if _, err := out.Write(byName[info.Name].Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// declare says what tensors there are, and finds them by their names.
+func declare(tensors []Tensor) ([]TensorInfo, map[string]Tensor, error) {
+	infos := make([]TensorInfo, len(tensors))
+	byName := make(map[string]Tensor, len(tensors))
+	for i, t := range tensors {
+		infos[i] = TensorInfo{t.Name, t.DType, t.Shape}
+		if want, ok := byteSize(t.Shape, t.DType); !ok || int64(len(t.Data)) != want {
+			return nil, nil, fmt.Errorf("tensor %q %v %s has %d bytes, want %d", t.Name, t.Shape, t.DType, len(t.Data), want)
+		}
+		byName[t.Name] = t
+	}
+	return infos, byName, nil
 }
