@@ -23,8 +23,8 @@ func (m *modelFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&m.configName, "config", "", "configuration: a yaml `FILE` or the name of a built-in one (vkandinsky synth --help lists them)")
 	f.StringVar(&m.dir, "checkpoint-dir", "", "`FOLDER` to look for the configuration's checkpoints in; a Diffusers folder needs no --config")
 	f.StringVar(&m.precisionName, "precision", "mixed", "`HOW` exactly to compute: mixed (16-bit operands, fp32 sums) or f32")
-	f.StringVar(&m.linearName, "linear", "full", "`NUMBERS` for the linear layers of the visual blocks: full (as --precision says) or int8 (8-bit integers: half the memory and bus for blocks, errors of about a hundredth)")
 	f.StringVar(&m.dtype, "dtype", "", "the same as a `TYPE` of the reference program: bfloat16 or float16 mean mixed, float32 means f32")
+	f.StringVar(&m.linearName, "linear", "full", "`NUMBERS` for the linear layers of the visual blocks: full (as --precision says) or int8 (8-bit integers: half the memory and bus for blocks, errors of about a hundredth; not with --host-weights int8)")
 }
 
 // config reads the configuration, or that of a Diffusers folder.
