@@ -27,6 +27,7 @@ type Device struct {
 	vk        *vk.Device
 	pipelines *pipelines
 	tuning    *Tuning
+	watch     watch
 	compute   *Stream
 	transfer  *Stream
 	copyQueue *queue // of transfer and of further copy streams
@@ -116,6 +117,7 @@ func (d *Device) open() error {
 	if d.Mem, err = memory.New(d.vk, p.Types, d.memoryOptions()); err != nil {
 		return err
 	}
+	d.startWatch()
 	if d.pipelines, err = newPipelines(d); err != nil {
 		return err
 	}
@@ -205,6 +207,7 @@ func (d *Device) makeCaps() Caps {
 	if t.MaxDispatchCost > 0 {
 		c.MaxDispatchCost = t.MaxDispatchCost
 	}
+	c.MaxDispatchCost /= float64(max(1, d.opts.Shorter))
 	return c
 }
 
@@ -213,7 +216,7 @@ func (d *Device) makeCaps() Caps {
 // device on some drivers.
 func (d *Device) memoryOptions() memory.Options {
 	p := d.Summary.Physical
-	o := memory.Options{DeviceBudget: d.opts.DeviceBudget, HostBudget: d.opts.HostBudget, MaxAllocation: d.caps.MaxAllocation, Align: max(d.caps.StorageAlign, 256)}
+	o := memory.Options{DeviceBudget: d.opts.DeviceBudget, HostBudget: d.opts.HostBudget, MaxAllocation: d.caps.MaxAllocation, ChunkSize: d.opts.Limits.Chunk, Align: max(d.caps.StorageAlign, 256)}
 	if o.DeviceBudget == 0 {
 		if size, free, _ := d.Summary.DeviceHeap(); size > 0 {
 			o.DeviceBudget = free - max(free/20, min(free/4, 256<<20))

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"math"
 	"slices"
@@ -239,6 +240,13 @@ func TestSpansAreMeasured(t *testing.T) {
 	}
 }
 
+func TestShorterDevicesCutWorkInMorePieces(t *testing.T) {
+	whole := enginetest.Open(t).Caps().MaxDispatchCost
+	if got := enginetest.OpenWith(t, engine.Options{Shorter: 4}).Caps().MaxDispatchCost; got != whole/4 {
+		t.Errorf("a dispatch costs at most %g, want a quarter of %g", got, whole)
+	}
+}
+
 func TestDeviceChoiceExplainsItself(t *testing.T) {
 	for want, message := range map[string]string{"99": "no device 99", "no such gpu": "no device called"} {
 		_, err := engine.Open(t.Context(), engine.Options{Device: want})
@@ -310,4 +318,55 @@ func TestTheDevicesClockRunsWithTheHosts(t *testing.T) {
 	if spans := d.Compute().TakeSpans(); len(spans) != 1 || spans[0].Label != "kept" {
 		t.Errorf("spans %+v, want the one that was marked", spans)
 	}
+}
+
+func TestReadbackFollowsATensorThroughItsChanges(t *testing.T) {
+	d := enginetest.Open(t)
+	x, err := d.Alloc("x", engine.U32, 4, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Free(x)
+	r, err := d.NewReadback("x on the host", x.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := d.Compute()
+	for word := range uint32(3) {
+		s.Fill(x, word)
+		s.Fill(x.Rows(1, 2), 7)
+		for _, view := range []engine.Tensor{x.Rows(1, 4), x} {
+			r.Record(s, view)
+			if err := s.Finish(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			got := r.Bytes()
+			if int64(len(got)) != view.Bytes() {
+				t.Fatalf("%d bytes of %v", len(got), view)
+			}
+			for k := range len(got) / 4 {
+				want := word
+				if row := k / 3; row == 0 && view.Dim(0) == 3 || row == 1 && view.Dim(0) == 4 {
+					want = 7
+				}
+				if v := binary.LittleEndian.Uint32(got[4*k:]); v != want {
+					t.Errorf("word %d of %v is %d, want %d", k, view, v, want)
+				}
+			}
+		}
+	}
+	r.Free()
+	r.Free()
+	(*engine.Readback)(nil).Free()
+	defer func() {
+		if recover() == nil {
+			t.Error("a tensor that is too large is taken")
+		}
+	}()
+	small, err := d.NewReadback("small", 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer small.Free()
+	small.Record(s, x)
 }

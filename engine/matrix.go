@@ -12,9 +12,10 @@ type MatrixShape struct{ M, N, K int }
 
 func (s MatrixShape) String() string { return fmt.Sprintf("%d×%d×%d", s.M, s.N, s.K) }
 
-// MatrixCaps are the products of matrices that a subgroup computes together, summed in fp32, by the operands' type.
+// MatrixCaps are the products of matrices that a subgroup computes together, by the operands' type: summed in fp32, those
+// of signed bytes in 32-bit integers.
 type MatrixCaps struct {
-	BF16, F16 MatrixShape
+	BF16, F16, I8 MatrixShape
 }
 
 func (m MatrixCaps) String() string {
@@ -24,6 +25,9 @@ func (m MatrixCaps) String() string {
 	}
 	if m.F16 != (MatrixShape{}) {
 		names = append(names, "f16→f32 "+m.F16.String())
+	}
+	if m.I8 != (MatrixShape{}) {
+		names = append(names, "s8→s32 "+m.I8.String())
 	}
 	return strings.Join(names, " and ")
 }
@@ -37,20 +41,23 @@ func chooseMatrices(p *vk.PhysicalDevice) (m MatrixCaps, missing string) {
 	case !f.MemoryModel || !f.FullSubgroups || !f.SubgroupMax || !f.Float16:
 		return m, "cooperative matrices need vulkanMemoryModel, computeFullSubgroups, subgroup arithmetic and shaderFloat16 beside them"
 	}
-	m.F16 = largestMatrix(p.Matrices, "f16")
+	m.F16 = largestMatrix(p.Matrices, "f16", "f32")
 	if f.BFloat16 && f.BFloat16Matrix {
-		m.BF16 = largestMatrix(p.Matrices, "bf16")
+		m.BF16 = largestMatrix(p.Matrices, "bf16", "f32")
 	}
-	if m == (MatrixCaps{}) {
+	if f.Int8 {
+		m.I8 = largestMatrix(p.Matrices, "s8", "s32")
+	}
+	if m.F16 == (MatrixShape{}) && m.BF16 == (MatrixShape{}) {
 		return m, "the device's cooperative matrices multiply neither bf16 nor f16 into f32"
 	}
 	return m, ""
 }
 
 // largestMatrix returns the shape of most work whose sizes are multiples of 8, as the kernels' runs of 16 bytes are.
-func largestMatrix(list []vk.Matrix, operand string) (best MatrixShape) {
+func largestMatrix(list []vk.Matrix, operand, sum string) (best MatrixShape) {
 	for _, m := range list {
-		fits := m.A == operand && m.B == operand && m.C == "f32" && m.R == "f32" && m.Scope == "subgroup" && !m.Saturating
+		fits := m.A == operand && m.B == operand && m.C == sum && m.R == sum && m.Scope == "subgroup" && !m.Saturating
 		if fits && m.M%8 == 0 && m.N%8 == 0 && m.K%8 == 0 && m.M*m.N*m.K > best.M*best.N*best.K {
 			best = MatrixShape{m.M, m.N, m.K}
 		}

@@ -19,6 +19,7 @@ type Options struct {
 	DeviceBudget int64  // bytes of device memory that are never exceeded; 0: what the driver says is free, less a margin
 	HostBudget   int64  // bytes of pinned host memory; 0: what is free of the host-visible heap, at most 80 % of it
 	CacheDir     string // where compiled pipelines are kept; "": nowhere
+	Shorter      int    // dispatches and submits do at most a part, 1/Shorter, of what they would; 0: all
 	Timings      bool   // measure every call with timestamp queries
 	Marks        bool   // measure only marks (Stream.Mark), which costs next to nothing
 
@@ -31,6 +32,8 @@ type Options struct {
 // one. The zero value changes nothing.
 type TestLimits struct {
 	MaxAllocation   int64
+	Chunk           int64        // bytes of the chunks that small regions share
+	Taken           func() int64 // bytes of device memory that another program takes, instead of asking the driver
 	MaxStorageRange int64
 	MaxDispatchCost float64
 	NoBFloat16      bool // no bf16 matrices

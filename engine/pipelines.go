@@ -48,6 +48,20 @@ func newPipelines(d *Device) (*pipelines, error) {
 	return p, err
 }
 
+// Used returns the shader variants that the device has computed with since it was opened, and the hash of each one's code
+// (CodeHash).
+func (d *Device) Used() map[string]string {
+	d.pipelines.mu.Lock()
+	defer d.pipelines.mu.Unlock()
+	out := map[string]string{}
+	for key := range d.pipelines.byKey {
+		if _, ok := out[key.shader]; !ok {
+			out[key.shader] = CodeHash(key.shader)
+		}
+	}
+	return out
+}
+
 // get returns the pipeline for a call, compiling it the first time.
 func (p *pipelines) get(c Call) (*pipeline, error) {
 	key := pipelineKey{shader: c.Shader, spec: specKey(c.Spec), bindings: len(c.Bind)}

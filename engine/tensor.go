@@ -16,12 +16,13 @@ const (
 	F16        // IEEE half
 	U32
 	U8
+	I8 // signed, with a scale beside the tensor
 )
 
 // Size returns the bytes of one element.
-func (d DType) Size() int64 { return [...]int64{4, 2, 2, 4, 1}[d] }
+func (d DType) Size() int64 { return [...]int64{4, 2, 2, 4, 1, 1}[d] }
 
-func (d DType) String() string { return [...]string{"f32", "bf16", "f16", "u32", "u8"}[d] }
+func (d DType) String() string { return [...]string{"f32", "bf16", "f16", "u32", "u8", "i8"}[d] }
 
 // IsFloat says whether elements are numbers that kernels compute with.
 func (d DType) IsFloat() bool { return d <= F16 }

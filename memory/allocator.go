@@ -264,6 +264,14 @@ func (a *Allocator) Budget(kind Kind) (budget, left int64) {
 	return budget, budget - used
 }
 
+// SetDeviceBudget changes the budget of device memory, in bytes; 0 means none. What is in use stays, also above a smaller
+// budget, which then only refuses more.
+func (a *Allocator) SetDeviceBudget(bytes int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.opts.DeviceBudget = bytes
+}
+
 // Map lists who holds what, largest first.
 func (a *Allocator) Map() []Owner {
 	a.mu.Lock()

@@ -49,7 +49,7 @@ run generate --config "$(windows "$deep/нет такого.yaml")" >"$work/mist
 [ "$status" = 2 ] || fail "a missing file gave exit status $status, want 2: $(tail -n 3 "$work/mistake.txt")"
 
 # Ctrl-C ends a run in order: status 130, no half-written file.
-generate "прервано.mp4" --sample-steps 500 >"$work/interrupted.txt" 2>&1 &
+generate "прервано.mp4" --sample-steps 500 --on-interrupt discard >"$work/interrupted.txt" 2>&1 &
 job=$!
 for _ in {1..120}; do
 	! grep -q '^denoise' "$work/interrupted.txt" || break

@@ -8,6 +8,8 @@
 //
 //@variant matmul
 //@variant matmul_half HALF
+//@variant matmul_nf4 NF4
+//@variant matmul_half_nf4 HALF NF4
 
 #extension GL_GOOGLE_include_directive : require
 #include "linear.glsl"
@@ -20,7 +22,7 @@ void gemm_load_a(uint row, uint k, out vec4 lo, out vec4 hi) {
 }
 
 void gemm_load_b(uint col, uint k, out vec4 lo, out vec4 hi) {
-	w_run8(col * pc.k + k, col < pc.cols && k < pc.k ? pc.k - k : 0, VEC_K, lo, hi);
+	WEIGHT_RUN8(col * pc.k + k, col < pc.cols && k < pc.k ? pc.k - k : 0, VEC_K, lo, hi);
 }
 
 void gemm_store(uint row, uint col, vec4 v) {
@@ -43,6 +45,9 @@ void gemm_store(uint row, uint col, vec4 v) {
 const uint BAND = 8;
 
 void main() {
+#ifdef NF4
+	nf4_begin();
+#endif
 	uint id = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;
 	uint first = id / (BAND * gl_NumWorkGroups.x) * BAND;
 	uint high = min(BAND, gl_NumWorkGroups.y - first);

@@ -11,6 +11,7 @@
 // in: x (0), w (1), bias (2, optional), gate (4, f32, optional)       in and out: y (3)
 //
 //@variant matmul_gemv
+//@variant matmul_gemv_nf4 NF4
 
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -25,6 +26,9 @@ layout(local_size_x = 64) in;
 shared float partial[ROWS * COLS * THREADS];
 
 void main() {
+#ifdef NF4
+	nf4_begin();
+#endif
 	uint t = gl_LocalInvocationIndex;
 	uint first = gl_WorkGroupID.x * COLS;
 	float acc[ROWS * COLS];
@@ -33,7 +37,7 @@ void main() {
 		vec4 w_lo[COLS], w_hi[COLS];
 		[[unroll]] for (uint c = 0; c < COLS; c++) {
 			uint col = min(first + c, pc.cols - 1); // a column too many is computed and not stored
-			w_run8(col * pc.k + k, pc.k - k, VEC_K, w_lo[c], w_hi[c]);
+			WEIGHT_RUN8(col * pc.k + k, pc.k - k, VEC_K, w_lo[c], w_hi[c]);
 		}
 		[[unroll]] for (uint r = 0; r < ROWS; r++) {
 			vec4 lo, hi;

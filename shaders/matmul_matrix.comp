@@ -18,12 +18,14 @@
 // Limits: K a multiple of 8; x and w start at multiples of 16 bytes; TILE_K a multiple of MAT_K and 8, SUB_* of MAT_*,
 // TILE_* of SUB_*; (TILE_M / SUB_M) (TILE_N / SUB_N) full subgroups of SUBGROUP invocations are the workgroup. VEC_N: head
 // and the columns are multiples of 4 and y starts at a multiple of 16 bytes. FULL_K: K is a multiple of TILE_K.
-// Shared memory: 16 times STAGE bytes, 8 more in matmul_matrix_f16.
+// Shared memory: 16 times STAGE bytes, 8 more in matmul_matrix_f16, 64 more with NF4.
 //
 // in: x (0), w (1), bias (2, optional), gate (4, f32, optional)       in and out: y (3)
 //
 //@variant matmul_matrix_bf16 BF16
 //@variant matmul_matrix_f16
+//@variant matmul_matrix_bf16_nf4 BF16 NF4
+//@variant matmul_matrix_f16_nf4 NF4
 
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_cooperative_matrix : require
@@ -80,7 +82,11 @@ const uint WORDS_A = X_TYPE == DTYPE_F32 ? 2 : 1;
 const uint WORDS_B = W_TYPE == DTYPE_F32 ? 2 : 1;
 #endif
 uvec4 next_a[LOADS_A * WORDS_A];
+#ifdef NF4
+uvec2 next_b[LOADS_B]; // codes, and the scale of their block
+#else
 uvec4 next_b[LOADS_B * WORDS_B];
+#endif
 
 // fetch brings the slices that begin at k0 into registers. Rows beyond the last repeat it: what becomes of them is not
 // stored. Beyond K there are zeros.
@@ -98,16 +104,31 @@ void fetch(uint m0, uint n0, uint k0) {
 		uint u = gl_LocalInvocationIndex + i * THREADS;
 		uint col = min(n0 + u / RUNS, pc.cols - 1), k = k0 + u % RUNS * 8;
 		bool there = (TILE_N * RUNS % THREADS == 0 || u < TILE_N * RUNS) && (FULL_K || k < pc.k);
+#ifdef NF4
+		next_b[i] = uvec2(0);
+		uint at = nf4_index(col * pc.k + k);
+		if (there) next_b[i] = uvec2(w_words[pc.w_codes + at / 8], floatBitsToUint(nf4_scale(at / 64)));
+#else
 		[[unroll]] for (uint j = 0; j < WORDS_B; j++) {
 			next_b[i * WORDS_B + j] = uvec4(0);
 			if (there) next_b[i * WORDS_B + j] = w_quads[(col * pc.k + k) / 8 * WORDS_B + j];
 		}
+#endif
 	}
 }
 
 #ifdef BF16
 uvec4 operand_a(uint i) { return next_a[i]; }
+#ifdef NF4
+uvec4 operand_b(uint i) {
+	vec4 lo, hi;
+	nf4_unpack(next_b[i].x, uintBitsToFloat(next_b[i].y), lo, hi);
+	uvec4 l = floatBitsToUint(lo), h = floatBitsToUint(hi); // rounded already: the lower halves are zero
+	return uvec4(l.x >> 16 | l.y, l.z >> 16 | l.w, h.x >> 16 | h.y, h.z >> 16 | h.w);
+}
+#else
 uvec4 operand_b(uint i) { return next_b[i]; }
+#endif
 #else
 shared uint slice_top[2]; // largest exponent of x in even and odd slices
 int power = -126;         // x is held times 2^-power
@@ -123,11 +144,19 @@ uvec4 operand_a(uint i) {
 	return to_half(dtype_unpack(next_a[i].xy, X_TYPE) * down, dtype_unpack(next_a[i].zw, X_TYPE) * down);
 }
 
+#ifdef NF4
+uvec4 operand_b(uint i) {
+	vec4 lo, hi;
+	nf4_unpack(next_b[i].x, uintBitsToFloat(next_b[i].y), lo, hi);
+	return to_half(lo, hi);
+}
+#else
 uvec4 operand_b(uint i) {
 	if (W_TYPE == DTYPE_F16) return next_b[i];
 	if (W_TYPE == DTYPE_F32) return to_half(uintBitsToFloat(next_b[i * WORDS_B]), uintBitsToFloat(next_b[i * WORDS_B + WORDS_B - 1]));
 	return to_half(dtype_unpack(next_b[i].xy, W_TYPE), dtype_unpack(next_b[i].zw, W_TYPE));
 }
+#endif
 
 // exponents returns the largest biased exponent of the numbers in a word, leaving out infinities and NaN: those stay what
 // they are, and must not push others out of range.
@@ -182,6 +211,9 @@ void finish_quad(uint row, uint col, vec4 v) {
 #define MATRIX_SUM coopmat<float, gl_ScopeSubgroup, MAT_M, MAT_N, gl_MatrixUseAccumulator>
 
 void main() {
+#ifdef NF4
+	nf4_begin();
+#endif
 	uint id = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;
 	uint first = id / (pc.band * gl_NumWorkGroups.x) * pc.band;
 	uint high = min(pc.band, gl_NumWorkGroups.y - first);

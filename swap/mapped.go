@@ -42,7 +42,7 @@ func newMappedLoader(s *Swapper) *mappedLoader {
 
 func (l *mappedLoader) start(context.Context) error {
 	s := l.swapper
-	for range s.config.Ring {
+	for len(l.ring) < s.config.Ring { // Refresh hands the ring on
 		region, err := s.device.AllocRegion(memory.Upload, s.source.BlockBytes(), s.config.Name+": staging ring")
 		if err != nil {
 			return err

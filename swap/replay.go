@@ -35,6 +35,16 @@ func measuredCosts(r Run, t Timing, bound Bound) costs {
 	return c
 }
 
+// Waiting predicts how much longer a pass takes than its computing, when each block computes for so long and is copied in so
+// long. shared says that copies and kernels take turns on one queue.
+func (p Plan) Waiting(compute, load time.Duration, shared bool) time.Duration {
+	c := costs{compute: make([]time.Duration, p.Blocks), load: load, shared: shared}
+	for b := range c.compute {
+		c.compute[b] = compute
+	}
+	return c.waiting(p)
+}
+
 // waiting replays passes under a plan and returns how much longer one takes than its computing.
 func (c costs) waiting(p Plan) time.Duration {
 	if len(p.Streamed) == 0 {

@@ -69,6 +69,20 @@ type Counters struct {
 	HostWait time.Duration `json:"host_wait_ns"`
 }
 
+// Plus adds up what two swappers did one after the other.
+func (c Counters) Plus(o Counters) Counters {
+	return Counters{Accesses: c.Accesses + o.Accesses, Hits: c.Hits + o.Hits, Loads: c.Loads + o.Loads, Bytes: c.Bytes + o.Bytes,
+		PinTime: c.PinTime + o.PinTime, ReadTime: c.ReadTime + o.ReadTime, HostWait: c.HostWait + o.HostWait}
+}
+
+// Since returns what was counted after an earlier reading of the same counters.
+func (c Counters) Since(earlier Counters) Counters {
+	return Counters{
+		Accesses: c.Accesses - earlier.Accesses, Hits: c.Hits - earlier.Hits, Loads: c.Loads - earlier.Loads, Bytes: c.Bytes - earlier.Bytes,
+		PinTime: c.PinTime - earlier.PinTime, ReadTime: c.ReadTime - earlier.ReadTime, HostWait: c.HostWait - earlier.HostWait,
+	}
+}
+
 // Block is a block on the device.
 type Block struct {
 	Mem   memory.Region // BlockBytes bytes
@@ -118,7 +132,7 @@ func (s *Swapper) start(ctx context.Context) error {
 		}
 		s.slots = append(s.slots, region)
 	}
-	if err := s.loadResidents(ctx); err != nil {
+	if err := s.loadResidents(ctx, func(int) bool { return true }); err != nil {
 		return err
 	}
 	if len(plan.Streamed) == 0 {
@@ -135,8 +149,8 @@ func (s *Swapper) start(ctx context.Context) error {
 	return s.loader.start(ctx)
 }
 
-// loadResidents brings the resident blocks through two staging buffers, reading one while the other is copied.
-func (s *Swapper) loadResidents(ctx context.Context) error {
+// loadResidents brings the resident blocks that are wanted through two staging buffers, reading one while the other is copied.
+func (s *Swapper) loadResidents(ctx context.Context, wanted func(i int) bool) error {
 	var staging [2]memory.Region
 	var busy [2]uint64
 	transfer := s.stream
@@ -148,7 +162,7 @@ func (s *Swapper) loadResidents(ctx context.Context) error {
 	}()
 	turn := 0
 	for block, home := range s.config.Plan.Home {
-		if home < 0 {
+		if home < 0 || !wanted(block) {
 			continue
 		}
 		k := turn % 2

@@ -42,7 +42,7 @@ func TestMistakesAreOneLineAndStatus2(t *testing.T) {
 		{"picture broken", with(i2v, "--image", notAPicture), "picture.png"},
 		{"an expanded prompt without expansion", with(t2v, "--print-prompt", "--expand_prompt", "0"), "--expand-prompt 0 turns off"},
 		{"prompt expansion of another kind", with(t2v, "--expand_prompt", "2"), "--expand-prompt 2"},
-		{"quantised text encoder", with(t2v, "--qwen_quantization"), "not available yet"},
+		{"quantised text encoder without checkpoint", with(t2v, "--qwen_quantization"), "not found"},
 		{"sage attention", with(t2v, "--attention_engine", "sage"), "sage"},
 		{"unknown attention", with(t2v, "--attention_engine", "magic"), "magic"},
 		{"zero steps", with(t2v, "--sample_steps", "0"), "--sample-steps 0"},

@@ -9,8 +9,10 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/ops"
 	"github.com/vkandinsky/vkandinsky/internal/units"
 	"github.com/vkandinsky/vkandinsky/models/bench"
+	"github.com/vkandinsky/vkandinsky/models/load"
 )
 
 // kernelOptions are the flags of bench matmul, attention and conv.
@@ -37,6 +39,9 @@ func kernelCommand(name, summary, about, shape string, examples []string, measur
 	f.StringVar(&o.model.configName, "config", defaultBenchConfig, "take the shapes of this configuration: a yaml `FILE` or the name of a built-in one")
 	o.size.register(f)
 	f.StringVar(&o.model.precisionName, "precision", "mixed", "`HOW` exactly to compute: mixed (16-bit operands, fp32 sums) or f32")
+	if o.model.linearName = "full"; name == "matmul" {
+		f.StringVar(&o.model.linearName, "linear", "full", "`NUMBERS` to compute with: full (as --precision says) or int8 (8-bit integers; without the rounding of their operands)")
+	}
 	o.least.register(f)
 	o.device.register(cmd.flags.group("Device"))
 	f = cmd.flags.group("Output")
@@ -59,12 +64,16 @@ func (o *kernelOptions) run(ctx context.Context, c *console, name string, measur
 	if err != nil {
 		return err
 	}
+	linear, err := o.model.linear(precision)
+	if err != nil {
+		return err
+	}
 	if err := check(o); err != nil {
 		return err
 	}
 	var report *bench.KernelReport
 	err = measuring(ctx, c, &o.device, &o.log, name, func(d *engine.Device, progress func(done, total int)) (err error) {
-		report, err = measure(ctx, d, o, bench.KernelOptions{Precision: precision, Least: o.least.least, Progress: progress})
+		report, err = measure(ctx, d, o, bench.KernelOptions{Precision: precision, Linear: linear, Least: o.least.least, Progress: progress})
 		return err
 	})
 	if err != nil {
@@ -123,6 +132,9 @@ func benchMatmulCommand() *command {
 				n, err := numbers(text, 3, form)
 				if err != nil {
 					return err
+				}
+				if o.model.linearName == load.LinearInt8.String() && !ops.CanQuantize(n[2]) {
+					return badInputf("--shape %q: layers in int8 have a K that 64 divides, at most 65536", text)
 				}
 				shapes = append(shapes, bench.MatmulShape{Name: "matmul", M: n[0], N: n[1], K: n[2]})
 			}
@@ -189,6 +201,9 @@ func benchConvCommand() *command {
 
 func printKernelReport(w io.Writer, r *bench.KernelReport) error {
 	rows := []string{fmt.Sprintf("device\t%s, %s, kernels %s, %s precision", r.Device, r.Driver, r.Kernels, r.Precision)}
+	if r.Linear == load.LinearInt8.String() {
+		rows = append(rows, "numbers\t8-bit integers, rounding them not included")
+	}
 	for _, c := range r.Ceilings {
 		rows = append(rows, fmt.Sprintf("ceiling\t%s: %s", c.Unit, units.Rate(c.PerSecond, "FLOP/s")))
 	}

@@ -23,6 +23,7 @@ import (
 // benchOptions are the flags of bench.
 type benchOptions struct {
 	model                   modelFlags
+	lora                    loraFlags
 	size                    sizeFlags
 	swap                    swapFlags
 	device                  deviceFlags
@@ -65,6 +66,7 @@ func benchStepCommand() *command {
 func (o *benchOptions) registerWork(cmd *command) *pflag.FlagSet {
 	f := cmd.flags.group("Model")
 	o.model.register(f)
+	o.lora.register(f)
 	f.BoolVar(&o.synthetic, "synthetic", false, "make the weights up")
 	f.IntVar(&o.blocks, "blocks", 0, "only `NUMBER` visual blocks of a made-up model, to measure sooner (default all)")
 	f = cmd.flags.group("Work")
@@ -155,6 +157,9 @@ func (o *benchOptions) check(log *slog.Logger, cmd *command) (work bench.Options
 	if work.Precision, err = o.model.precision(); err != nil {
 		return
 	}
+	if work.Linear, err = o.model.linear(work.Precision); err != nil {
+		return
+	}
 	blocks, err := o.swap.blocks(&cmd.flags, work.Config)
 	if err != nil {
 		return
@@ -166,15 +171,18 @@ func (o *benchOptions) check(log *slog.Logger, cmd *command) (work bench.Options
 		}
 		blocks = 0
 	}
-	work.Swap = dit.SwapOptions{Slots: blocks, Stream: o.swap.stream, Policy: o.swap.policy(), Tier: o.swap.tier()}
+	work.Swap = dit.SwapOptions{Slots: blocks, Stream: o.swap.stream, Policy: o.swap.policy(), Tier: o.swap.tier(), Host: o.swap.host()}
 	if o.start && o.synthetic {
 		err = badInputf("--start compares with reading a checkpoint: it excludes --synthetic")
 		return
 	}
-	work.Weights, work.Files, close, err = o.weights(work.Config)
+	if work.Weights, work.Files, close, err = o.weights(work.Config); err != nil {
+		return
+	}
 	if !o.start {
 		work.Files = nil
 	}
+	work.Weights, close, err = o.lora.adapt(work.Weights, work.Config, close)
 	return
 }
 
@@ -244,8 +252,11 @@ func printBench(w io.Writer, r *bench.Report, kernels int) error {
 		fmt.Sprintf("device\t%s, %s, kernels %s", r.Device, r.Driver, r.Kernels),
 		fmt.Sprintf("model\t%s, %s precision", r.Config, r.Precision),
 		fmt.Sprintf("work\t%d s of %d×%d: %d visual and %d text tokens, %d branches of %.3g TFLOP%s", r.Seconds, r.Size.Width, r.Size.Height, r.Tokens, r.TextTokens, r.Branches, r.Work.Total()/1e12, attention),
-		fmt.Sprintf("blocks\t%s", r.PlanText),
+		fmt.Sprintf("blocks\t%s; waiting in %s", r.PlanText, r.HostWeights),
 		fmt.Sprintf("start\t%s for the weights (pinned memory %s of it), %s for the text blocks", seconds(r.LoadTime), seconds(r.Swap.PinTime), seconds(r.TextTime)),
+	}
+	if r.Rounding != nil {
+		rows = append(rows, fmt.Sprintf("linear\t%s", r.Rounding))
 	}
 	if r.ReadOnce > 0 {
 		rows = append(rows, fmt.Sprintf("\treading the files once takes %s: the start takes %.2f times as long", seconds(r.ReadOnce), r.StartRatio))

@@ -154,7 +154,7 @@ func TestGenerateSaysWhereTheTimeWentAndDrawsIt(t *testing.T) {
 func TestWhereTheTimeWent(t *testing.T) {
 	stages := func(text, denoise, decode time.Duration) kandinsky5.Stats {
 		return kandinsky5.Stats{Stages: []kandinsky5.StageStats{{Stage: kandinsky5.StageText, Took: text}, {Stage: kandinsky5.StageDenoise, Took: denoise}, {Stage: kandinsky5.StageDecode, Took: decode}},
-			Verdict: &swap.Verdict{Text: "compute bound"}}
+			Verdict: &swap.Verdict{Text: "compute bound"}, StepsMade: 1}
 	}
 	unknown := stages(time.Second, 8*time.Second, time.Second)
 	unknown.Verdict = nil

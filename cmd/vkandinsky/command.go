@@ -23,7 +23,11 @@ type command struct {
 }
 
 // flags are a command's flags in groups, each with a title in the help.
-type flags struct{ groups []flagGroup }
+type flags struct {
+	groups []flagGroup
+	args   []string    // what parse was given
+	given  [][2]string // what the command line has: names and values, in its order
+}
 
 type flagGroup struct {
 	title string
@@ -52,30 +56,52 @@ func dashes(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 
 // parse reads a command line into the flags' variables and returns what is left of it.
 func (f *flags) parse(name string, args []string) ([]string, error) {
+	f.args = args
 	all := newFlagSet(name)
 	for _, g := range f.groups {
 		all.AddFlagSet(g.set)
 	}
-	if err := all.Parse(args); err != nil {
+	err := all.ParseAll(args, func(flag *pflag.Flag, value string) error {
+		f.given = append(f.given, [2]string{flag.Name, value})
+		return all.Set(flag.Name, value)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return all.Args(), nil
 }
 
-// changed says whether the command line gave a flag.
-func (f *flags) changed(name string) bool {
+// lookup finds a flag by its name; nil where there is none.
+func (f *flags) lookup(name string) *pflag.Flag {
 	for _, g := range f.groups {
 		if flag := g.set.Lookup(name); flag != nil {
-			return flag.Changed
+			return flag
 		}
 	}
-	return false
+	return nil
+}
+
+// set gives a flag a value as the command line would.
+func (f *flags) set(name, value string) error {
+	for _, g := range f.groups {
+		if g.set.Lookup(name) != nil {
+			f.given = append(f.given, [2]string{name, value})
+			return g.set.Set(name, value)
+		}
+	}
+	return fmt.Errorf("unknown flag --%s", name)
+}
+
+// changed says whether the command line gave a flag.
+func (f *flags) changed(name string) bool {
+	flag := f.lookup(name)
+	return flag != nil && flag.Changed
 }
 
 // commands lists the subcommands in the order of the help.
 func commands() []*command {
 	return []*command{
-		generateCommand(), planCommand(), verifyCommand(), doctorCommand(), tuneCommand(), benchCommand(), devicesCommand(), inspectCommand(), synthCommand(), versionCommand(),
+		generateCommand(), compareCommand(), planCommand(), verifyCommand(), doctorCommand(), tuneCommand(), benchCommand(), devicesCommand(), inspectCommand(), convertCommand(), synthCommand(), versionCommand(),
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -192,12 +193,12 @@ func TestHelpOfEveryCommand(t *testing.T) {
 }
 
 func TestParseFaults(t *testing.T) {
-	faults, err := parseFaults("alloc=3,submit=5")
-	if err != nil || faults.AllocateAt != 3 || faults.SubmitAt != 5 {
-		t.Errorf("%+v, %v", faults, err)
+	faults, steps, err := parseFaults("alloc=3,submit=5,step=2,step=2")
+	if err != nil || faults.AllocateAt != 3 || faults.SubmitAt != 5 || !slices.Equal(steps, []int{2, 2}) {
+		t.Errorf("%+v, %v, %v", faults, steps, err)
 	}
-	for _, bad := range []string{"alloc", "alloc=0", "alloc=x", "read=1", "alloc=1,"} {
-		if _, err := parseFaults(bad); err == nil {
+	for _, bad := range []string{"alloc", "alloc=0", "alloc=x", "read=1", "alloc=1,", "step=0"} {
+		if _, _, err := parseFaults(bad); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
 	}

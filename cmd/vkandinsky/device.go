@@ -20,6 +20,7 @@ type deviceFlags struct {
 	device, kernels, cacheDir, fault string
 	vram, ram                        byteSize
 	validate                         bool
+	loseAt                           []int // steps in which the device is lost on purpose
 }
 
 func (d *deviceFlags) register(f *pflag.FlagSet) {
@@ -29,7 +30,7 @@ func (d *deviceFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&d.kernels, "kernels", "auto", "kernel `TIER`: auto, base (fp32 arithmetic, runs anywhere), fp16, matrix or matrix2 (matrix units)")
 	f.BoolVar(&d.validate, "validate", false, "run under the Vulkan validation layer; any message makes the command fail")
 	f.StringVar(&d.cacheDir, "cache-dir", defaultCacheDir(), "`FOLDER` where compiled kernels are kept; empty: nowhere")
-	f.StringVar(&d.fault, "fault", "", "fail a driver call on purpose: alloc=N, submit=N")
+	f.StringVar(&d.fault, "fault", "", "fail a driver call on purpose: alloc=N, submit=N; step=N loses the device in the N-th step, step=N,step=N twice")
 	_ = f.MarkHidden("fault") // known: registered in the line above
 }
 
@@ -51,32 +52,34 @@ func (d *deviceFlags) options(log *slog.Logger) (engine.Options, error) {
 	if o.Tier, err = engine.ParseTier(d.kernels); err != nil {
 		return o, badInput(err)
 	}
-	o.Faults, err = parseFaults(d.fault)
+	o.Faults, d.loseAt, err = parseFaults(d.fault)
 	return o, badInput(err)
 }
 
-// parseFaults reads "alloc=N,submit=N".
-func parseFaults(s string) (*engine.Faults, error) {
+// parseFaults reads "alloc=N,submit=N,step=N".
+func parseFaults(s string) (faults *engine.Faults, steps []int, err error) {
 	if s == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
-	faults := &engine.Faults{}
+	faults = &engine.Faults{}
 	for _, part := range strings.Split(s, ",") {
 		kind, number, _ := strings.Cut(part, "=")
-		n, err := strconv.ParseInt(number, 10, 64)
+		n, err := strconv.ParseInt(number, 10, 32)
 		if err != nil || n < 1 {
-			return nil, fmt.Errorf("--fault %q: write alloc=N or submit=N with N from 1", part)
+			return nil, nil, fmt.Errorf("--fault %q: write alloc=N, submit=N or step=N with N from 1", part)
 		}
 		switch kind {
 		case "alloc":
 			faults.AllocateAt = n
 		case "submit":
 			faults.SubmitAt = n
+		case "step":
+			steps = append(steps, int(n))
 		default:
-			return nil, fmt.Errorf("--fault %q: write alloc=N or submit=N", part)
+			return nil, nil, fmt.Errorf("--fault %q: write alloc=N, submit=N or step=N", part)
 		}
 	}
-	return faults, nil
+	return faults, steps, nil
 }
 
 // withDevice opens a device, works with it and closes it. Leaks and, under the validation layer, messages are errors, also
@@ -86,9 +89,16 @@ func withDevice(ctx context.Context, o engine.Options, work func(d *engine.Devic
 	if err != nil {
 		return err
 	}
-	err = work(d)
+	return useDevice(d, work)
+}
+
+func useDevice(d *engine.Device, work func(d *engine.Device) error) error {
+	err := work(d)
 	return errors.Join(err, validationError(d), d.Close())
 }
+
+// errValidation is what an error about messages of the validation layer wraps.
+var errValidation = errors.New("the validation layer")
 
 // validationError sums up what the validation layer said.
 func validationError(d *engine.Device) error {
@@ -96,5 +106,5 @@ func validationError(d *engine.Device) error {
 	if len(messages) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the validation layer %s reported %d messages, the first: %s", version, len(messages), messages[0].Text)
+	return fmt.Errorf("%w %s reported %d messages, the first: %s", errValidation, version, len(messages), messages[0].Text)
 }

@@ -37,6 +37,8 @@ func exitStatus(ctx context.Context, err error) int {
 	var input inputError
 	var config *configs.Error
 	switch {
+	case errors.As(err, new(interruption)):
+		return exitInterrupted
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case errors.As(err, &input), errors.As(err, &config), errors.Is(err, kandinsky5.ErrRequest), errors.Is(err, weights.ErrNotFinite),

@@ -41,8 +41,12 @@ type promptStream struct {
 	over bool
 }
 
-// told takes the text so far, each of which begins with the one before.
+// told takes the text so far, each of which begins with the one before, unless another prompt is begun.
 func (s *promptStream) told(text string) {
+	if s.over || !strings.HasPrefix(text, s.text) {
+		s.end()
+		s.text, s.over = "", false
+	}
 	if s.out != nil {
 		fmt.Fprint(s.out, printable(text[len(s.text):]))
 	}

@@ -62,7 +62,7 @@ func TestTheConfigurationDecidesWhetherPromptsAreExpanded(t *testing.T) {
 		{[]string{"--checkpoint-dir", tinyModel, "--width", "32", "--height", "32"}, false},
 	} {
 		out := startOK(t, append([]string{"plan", "--vram", "80GiB", "--ram", "80GiB"}, c.args...)...).stdout
-		if got := strings.Contains(out, "expand prompt: device"); got != c.want {
+		if got := strings.Contains(out, "\nexpand prompt "); got != c.want {
 			t.Errorf("%v: expands %v, want %v\n%s", c.args, got, c.want, out)
 		}
 	}
@@ -84,6 +84,12 @@ func TestAnExpandedPromptAppearsAsItIsWritten(t *testing.T) {
 	s.told("A fox")
 	s.end()
 	if !strings.Contains(lines.String(), `prompt="A fox"`) {
+		t.Errorf("the log has %q", lines.String())
+	}
+	s.told("A") // the next of several prompts
+	s.told("A dog")
+	s.end()
+	if !strings.Contains(lines.String(), `prompt="A dog"`) || strings.Count(lines.String(), "prompt=") != 2 {
 		t.Errorf("the log has %q", lines.String())
 	}
 }

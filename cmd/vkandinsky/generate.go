@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -13,20 +12,47 @@ import (
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/media"
-	"github.com/vkandinsky/vkandinsky/internal/progress"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
-	"github.com/vkandinsky/vkandinsky/models/tiny"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 )
 
 // generateOptions are the flags of generate and, but for the output, of plan.
 type generateOptions struct {
 	model   modelFlags
+	lora    loraFlags
 	request requestFlags
 	swap    swapFlags
 	hold    holdFlags
 	device  deviceFlags
 	output  outputFlags
+	receipt receiptFlags
+	many    manyFlags
+	keep    keepFlags
+	preview previewFlags
 	log     logFlags
+	from    string // a receipt to repeat
+	repeat  *repeat
+}
+
+// register puts the flags of generate into groups.
+func (o *generateOptions) register(f *flags) {
+	model := f.group("Model")
+	o.model.register(model)
+	o.lora.register(model)
+	video := f.group("Video")
+	o.request.register(video)
+	o.many.register(video)
+	video.StringVar(&o.from, "from", "", "make the clip of a receipt `FILE`.json again; flags given beside it win")
+	memory := f.group("Memory")
+	o.swap.register(memory)
+	o.hold.register(memory)
+	o.device.register(f.group("Device"))
+	output := f.group("Output")
+	o.output.register(output)
+	o.receipt.register(output)
+	o.preview.register(output)
+	o.keep.register(f.group("Interruptions"))
+	o.log.register(output)
 }
 
 // requestFlags say what video is made, in upstream's names.
@@ -38,6 +64,7 @@ type requestFlags struct {
 	seed                    uint64
 	magcache, quantizeQwen  bool
 	attention               string
+	picture                 *receipt.Picture // which file image was
 }
 
 // upstreamSeed is the seed of upstream's command line.
@@ -54,7 +81,7 @@ func (r *requestFlags) register(f *pflag.FlagSet) {
 	f.Uint64Var(&r.seed, "seed", upstreamSeed, "`NUMBER` the noise follows from")
 	f.BoolVar(&r.magcache, "magcache", false, "skip forward passes that change little (MagCache)")
 	f.IntVar(&r.expand, "expand-prompt", 1, "`1` lets the text encoder write the prompt out, looking at the picture; 0 takes it as it is (also the default of configurations that say so, and of text encoders that cannot write)")
-	f.BoolVar(&r.quantizeQwen, "qwen-quantization", false, "4-bit text encoder; not available yet")
+	f.BoolVar(&r.quantizeQwen, "qwen-quantization", false, "hold the linear layers of the text encoder in 4 bits (NF4, quantized while loading): a quarter of the memory, less exact")
 	f.StringVar(&r.attention, "attention-engine", "auto", "`ENGINE` as the reference program knows them: auto, sdpa, flash_attention_2 and flash_attention_3 all mean this program's own kernels")
 }
 
@@ -62,11 +89,13 @@ func (r *requestFlags) register(f *pflag.FlagSet) {
 type holdFlags struct {
 	offload    bool
 	qwenLayers int
+	headGroups int
 }
 
 func (h *holdFlags) register(f *pflag.FlagSet) {
 	f.IntVar(&h.qwenLayers, "qwen-layers-in-memory", 0, "`LAYERS` of the text encoder on the device at a time (default as many as fit)")
-	f.BoolVar(&h.offload, "offload", false, "take each network from the device as soon as its stage is over")
+	f.IntVar(&h.headGroups, "head-groups", 0, "compute attention for one of so many `GROUPS` of heads at a time: less memory for activations, the same picture (default 1, more where the budget asks for it)")
+	f.BoolVar(&h.offload, "offload", false, "take each network from the device as soon as its stage is over (by default the transformer stays while frames are decoded, if there is room)")
 }
 
 // outputFlags say what is written.
@@ -91,31 +120,35 @@ func generateCommand() *command {
 	cmd := &command{
 		name: "generate", summary: "make a video from a prompt, and a picture (the default)",
 		about: "Makes a video. First the text encoder writes the prompt out, as the reference program does: --expand-prompt 0 leaves it as\n" +
-			"it is, --print-prompt shows the result alone. The path of what was written is all that standard output gets. Ctrl-C ends\n" +
-			"the run and leaves no half-written file. Without --config and --checkpoint-dir the video is made by the small model inside\n" +
-			"the program, which knows one coloured shape that moves, from a picture that comes with it unless --image names another.",
+			"it is, --print-prompt shows the result alone. The path of what was written is all that standard output gets. Beside the\n" +
+			"clip lies its receipt, a .json that --from and vkandinsky compare read. Ctrl-C finishes the step and saves the run, which\n" +
+			"--resume continues to the same frames; pressed twice it stops at once and leaves no half-written file. Without --config\n" +
+			"and --checkpoint-dir the video is made by the small model inside the program, which knows one coloured shape that moves, from\n" +
+			"a picture that comes with it unless --image names another.",
 		examples: []string{
 			`vkandinsky generate --prompt "a red circle moves to the right"`,
 			`vkandinsky --config configs/config_5s_i2v_pro_20b.yaml --prompt "The dragon breathes fire." --image dragon.jpg \`,
 			`    --video_duration 5 --enable_block_swap --blocks_in_memory 6 --offload`,
 			`vkandinsky --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --blocks-in-memory 2 --vram-budget 12GiB \`,
 			`    --image dragon.jpg --prompt "The dragon breathes fire." --contact-sheet dragon.png --timeline dragon.svg`,
+			`vkandinsky --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --image dragon.jpg --prompt "The dragon breathes fire." \`,
+			`    --lora dolly-in/lora.safetensors --lora smoke.safetensors:0.6`,
+			`vkandinsky --from dragon.json -o dragon-again.mp4`,
+			`vkandinsky --config k5_pro_t2v_5s_sft_sd --blocks-in-memory 6 --prompt-file prompts.txt -o night.mp4`,
+			`vkandinsky --from dragon.json --seeds 1..8 -o dragons.mp4`,
+			`vkandinsky --config k5_pro_t2v_5s_sft_sd --prompt "A fox runs." --checkpoint-every 5 -o fox.mp4`,
+			`vkandinsky generate --resume fox.mp4.state`,
 		},
 	}
 	var o generateOptions
 	o.model.tinyDefault = true
-	o.model.register(cmd.flags.group("Model"))
-	o.request.register(cmd.flags.group("Video"))
-	f := cmd.flags.group("Memory")
-	o.swap.register(f)
-	o.hold.register(f)
-	o.device.register(cmd.flags.group("Device"))
-	f = cmd.flags.group("Output")
-	o.output.register(f)
-	o.log.register(f)
+	o.register(&cmd.flags)
 	cmd.run = func(ctx context.Context, c *console, args []string) error {
 		if err := noArguments(args); err != nil {
 			return err
+		}
+		if o.many.any() {
+			return o.runMany(ctx, c, cmd)
 		}
 		return o.run(ctx, c, cmd)
 	}
@@ -130,13 +163,8 @@ type job struct {
 	engine     engine.Options
 	files      timelineFlags
 	promptOnly bool // expand the prompt, make no video
-}
-
-// asked is what the flags ask for, before a checkpoint or a device is looked at.
-type asked struct {
-	config  *configs.Config
-	options kandinsky5.Options
-	request kandinsky5.Request
+	keeper     *keeper
+	loseAt     []int // --fault step=N
 }
 
 func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) error {
@@ -144,10 +172,24 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if err != nil {
 		return err
 	}
-	if err := o.output.check(&cmd.flags, &o.request); err != nil {
+	if o.keep.resume != "" && o.from != "" {
+		return badInputf("--resume continues a run, --from begins one anew: leave one of them out")
+	}
+	if err := o.keep.restore(&cmd.flags); err != nil {
 		return err
 	}
-	j, err := o.check(&cmd.flags, log)
+	if err := o.keep.check(); err != nil {
+		return err
+	}
+	if o.from != "" {
+		if err := o.openRepeat(&cmd.flags, log); err != nil {
+			return err
+		}
+	}
+	if err := o.checkOutput(); err != nil {
+		return err
+	}
+	j, err := o.check(&cmd.flags, log, nil)
 	if err != nil {
 		return err
 	}
@@ -155,127 +197,49 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	if j.promptOnly {
 		return j.printPrompt(ctx, c, log, !o.log.quiet)
 	}
-	var result *kandinsky5.Result
-	err = j.run(ctx, c, log, !o.log.quiet, func(p *kandinsky5.Pipeline) (err error) {
-		result, err = p.Generate(ctx, j.request)
-		return err
-	})
+	notes, err := o.remember(&cmd.flags)
 	if err != nil {
 		return err
 	}
-	if err := o.output.write(ctx, result.Clip, log); err != nil {
-		return err
-	}
-	sentence := whereTheTimeWent(result.Stats)
-	if err := o.output.files.write(result.Trace, o.output.file+": "+result.Settings.Prompt, sentence); err != nil {
-		return err
-	}
-	if !o.log.quiet {
-		fmt.Fprintln(c, sentence)
-	}
-	return o.output.report(c, j.checkpoint.Config.Name, result)
-}
-
-// printPrompt expands the prompt and prints nothing else.
-func (j *job) printPrompt(ctx context.Context, c *console, log *slog.Logger, show bool) error {
-	var text string
-	err := j.run(ctx, c, log, show, func(p *kandinsky5.Pipeline) (err error) {
-		text, err = p.ExpandPrompt(ctx, j.request)
-		return err
-	})
+	j.keeper = newKeeper(ctx, o.keep, o.output.file, notes, log)
+	previews, err := newPreviewer(o.preview, o.output.file, c, log)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(c.out, text)
-	return err
+	defer previews.close()
+	j.request.Preview = previews != nil
+	j.request.AfterStep = func(f kandinsky5.Finished) (kandinsky5.Decision, error) {
+		previews.offer(f)
+		return j.keeper.afterStep(f)
+	}
+	if err := o.produce(ctx, c, j, log); err != nil {
+		return j.keeper.failed(ctx, err)
+	}
+	return j.keeper.written(o.output.file)
 }
 
-// run works on the device with a pipeline, showing progress if wanted.
-func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, work func(*kandinsky5.Pipeline) error) (err error) {
-	if show {
-		reporter, done := c.progress()
-		defer done()
-		stream := &promptStream{log: log}
-		if progress.IsTerminal(c.err) {
-			stream.out = c.err
-		}
-		defer stream.end()
-		j.request.Expanding, j.request.Progress = stream.told, showProgress(reporter, stream)
-		defer func() {
-			if err == nil {
-				reporter.Done()
-			}
-		}()
-	}
-	return withDevice(ctx, j.engine, func(d *engine.Device) error {
-		if err := j.files.check(d); err != nil {
+// produce makes the video, writes it and reports.
+func (o *generateOptions) produce(ctx context.Context, c *console, j *job, log *slog.Logger) error {
+	var m made
+	err := j.run(ctx, c, log, !o.log.quiet, func(d *engine.Device, p *kandinsky5.Pipeline) (err error) {
+		if err := j.admit(ctx, c, d, p, !o.log.quiet); err != nil {
 			return err
 		}
-		log.Info("device", "name", d.Summary.Physical.Info.Name, "kernels", d.Caps().Tier)
-		return j.withPipeline(ctx, d, work)
+		m, err = o.generate(ctx, d, p, j, log)
+		return err
 	})
-}
-
-// showProgress passes what the pipeline tells on to the terminal. A text that appears as it is written shows its own
-// progress.
-func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progress) {
-	stage := kandinsky5.Stage("")
-	return func(p kandinsky5.Progress) {
-		r.Memory(p.DeviceBytes)
-		if p.Stage == kandinsky5.StageExpand && s.out != nil {
-			return
-		}
-		if p.Stage != kandinsky5.StageExpand {
-			s.end()
-		}
-		if p.Stage != stage {
-			stage = p.Stage
-			r.Stage(string(p.Stage), p.Total)
-		}
-		r.Total(p.Total)
-		r.Step(p.Done)
-	}
-}
-
-// withPipeline makes a pipeline for the one request.
-func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*kandinsky5.Pipeline) error) error {
-	p, err := kandinsky5.New(ctx, d, j.checkpoint, j.options)
-	if err != nil {
-		if ctx.Err() != nil {
-			return err
-		}
-		return badInput(err) // nothing but the checkpoint has been looked at
-	}
-	if err := j.refuseTooLarge(d); err != nil {
-		return errors.Join(err, p.Close())
-	}
-	err = work(p)
-	if closeErr := p.Close(); err == nil {
-		err = closeErr
-	}
-	return err
-}
-
-// refuseTooLarge plans the run and refuses it, before any work, when the device's memory cannot hold it. Plans count whole
-// chunks of the allocator, which are made smaller where memory is short, so less than a chunk too much is tried.
-func (j *job) refuseTooLarge(d *engine.Device) error {
-	const chunk = 64 << 20
-	limits := deviceLimits(d)
-	plan, err := kandinsky5.PlanRun(j.checkpoint.Config, j.checkpoint, j.options, j.request, limits)
 	if err != nil {
 		return err
 	}
-	if j.promptOnly {
-		plan = plan.Only(kandinsky5.StageExpand, limits)
+	g, err := o.write(ctx, c, j, m, log)
+	if err != nil {
+		return err
 	}
-	if limits.Device == 0 || plan.Device <= limits.Device+chunk {
-		return nil
-	}
-	return planError(plan, limits)
+	return o.output.report(c, g)
 }
 
-// check turns the flags into a job.
-func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
+// check turns the flags into a job. What concerns the model and the device is another job's where that is not nil.
+func (o *generateOptions) check(f *flags, log *slog.Logger, shared *job) (*job, error) {
 	j := &job{promptOnly: o.output.printPrompt}
 	if j.promptOnly && f.changed("expand-prompt") && o.request.expand == 0 {
 		return nil, badInput(fmt.Errorf("--print-prompt prints the expanded prompt, which --expand-prompt 0 turns off: leave one of them out"))
@@ -287,76 +251,65 @@ func (o *generateOptions) check(f *flags, log *slog.Logger) (*job, error) {
 	if j.engine, err = o.device.options(log); err != nil {
 		return nil, err
 	}
-	j.engine.Marks = true
-	a, err := o.asked(f, log)
-	if err != nil {
+	j.engine.Marks, j.loseAt = true, o.device.loseAt
+	var config *configs.Config
+	if shared != nil {
+		config = shared.checkpoint.Config
+	} else if config, err = o.model.config(); err != nil {
 		return nil, err
 	}
-	j.options, j.request = a.options, a.request
-	if _, err = kandinsky5.Resolve(a.config, j.request); err != nil {
+	if j.options, err = o.options(f, config, log); err != nil {
+		return nil, err
+	}
+	if o.keep.state != nil {
+		j.request, o.request.picture = kandinsky5.Request{Resume: o.keep.state}, pictureOf(o.keep.state)
+	} else if j.request, err = o.request.request(f, config); err != nil {
+		return nil, err
+	}
+	if o.keep.state == nil {
+		if err := o.model.completePicture(config, &j.request); err != nil {
+			return nil, err
+		}
+	}
+	if _, err = kandinsky5.Resolve(config, j.request); err != nil {
 		return nil, badInput(err)
 	}
-	if j.checkpoint, err = o.model.checkpoint(a.config); err != nil {
+	if shared != nil {
+		j.checkpoint = shared.checkpoint
+	} else if j.checkpoint, err = o.model.checkpoint(config); err != nil {
 		return nil, err
 	}
-	if j.request.ExpandPrompt, err = o.request.expands(f, a.config, j.checkpoint, j.promptOnly, log); err != nil {
-		return nil, err
+	if shared == nil {
+		o.model.announce(config, o.request.image, log)
 	}
-	o.announce(a, log)
-	return j, nil
-}
-
-// asked reads the configuration and turns the flags into options and a request.
-func (o *generateOptions) asked(f *flags, log *slog.Logger) (a asked, err error) {
-	if a.config, err = o.model.config(); err != nil {
-		return a, err
-	}
-	if a.options, err = o.options(f, a.config, log); err != nil {
-		return a, err
-	}
-	if a.request, err = o.request.request(f, a.config); err != nil {
-		return a, err
-	}
-	if o.model.inProgram(a.config) && o.request.image == "" {
-		a.request.Image, err = tiny.Picture()
-	}
-	return a, err
-}
-
-// announce says that the model inside the program is used, and with which first frame: a newcomer should not take it for
-// what the published models can do.
-func (o *generateOptions) announce(a asked, log *slog.Logger) {
-	if !o.model.inProgram(a.config) {
-		return
-	}
-	picture := o.request.image
-	if picture == "" {
-		picture = tiny.PictureName + " (built in)"
-	}
-	text := "this is the small model inside the program, which knows one coloured shape that moves"
-	if o.model.configName == "" {
-		text += "; --config selects a real model"
-	}
-	log.Info(text, "config", a.config.Name, "picture", picture)
+	return j, o.decide(j, f, log)
 }
 
 // options is how the pipeline holds its networks.
 func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Logger) (kandinsky5.Options, error) {
 	k := kandinsky5.Options{
-		StreamSlots: o.swap.stream, SwapPolicy: o.swap.policy(), HostTier: o.swap.tier(),
-		QwenLayersInMemory: o.hold.qwenLayers, Offload: o.hold.offload, HostMemory: int64(o.device.ram), Log: log,
+		StreamSlots: o.swap.stream, SwapPolicy: o.swap.policy(), HostTier: o.swap.tier(), HostWeights: o.swap.host(),
+		QwenLayersInMemory: o.hold.qwenLayers, HeadGroups: o.hold.headGroups, Offload: o.hold.offload, QuantizeQwen: o.request.quantizeQwen,
+		HostMemory: int64(o.device.ram), Auto: true, Log: log,
 	}
 	var err error
 	if k.Precision, err = o.model.precision(); err != nil {
 		return k, err
 	}
-	if k.BlocksInMemory, err = o.swap.blocks(f, config); err != nil {
+	if k.Linear, err = o.model.linear(k.Precision); err != nil {
+		return k, err
+	}
+	if k.BlocksInMemory, err = o.swap.asked(f, config); err != nil {
 		return k, err
 	}
 	if k.QwenLayersInMemory < 0 {
 		return k, badInput(fmt.Errorf("--qwen-layers-in-memory %d: use 1 or more", k.QwenLayersInMemory))
 	}
-	return k, nil
+	if heads := kandinsky5.DiTConfig(config).Heads(); k.HeadGroups < 0 || k.HeadGroups > 0 && heads%k.HeadGroups != 0 {
+		return k, badInput(fmt.Errorf("--head-groups %d: use a divisor of the %d heads", k.HeadGroups, heads))
+	}
+	k.LoRA, err = o.lora.sources(config)
+	return k, err
 }
 
 // checkUpstream refuses what this program cannot do yet, and says what it does instead of choosing an attention library.
@@ -364,8 +317,6 @@ func (r *requestFlags) checkUpstream(log *slog.Logger) error {
 	switch {
 	case r.expand != 0 && r.expand != 1:
 		return badInput(fmt.Errorf("--expand-prompt %d: use 1, or 0 to take the prompt as it is", r.expand))
-	case r.quantizeQwen:
-		return badInput(fmt.Errorf("--qwen-quantization is not available yet: leave it out; --qwen-layers-in-memory 2 makes the text encoder take little device memory"))
 	}
 	switch r.attention {
 	case "auto", "sdpa":
@@ -402,12 +353,12 @@ func (r *requestFlags) request(f *flags, config *configs.Config) (kandinsky5.Req
 		return q, nil
 	}
 	var err error
-	q.Image, err = kandinsky5.LoadImage(r.image)
+	q.Image, r.picture, err = loadPicture(r.image)
 	return q, badInput(err)
 }
 
 // check fills in the output's name and makes sure that everything can be written.
-func (o *outputFlags) check(f *flags, r *requestFlags) error {
+func (o *outputFlags) check(r *requestFlags) error {
 	if o.printPrompt {
 		if o.json || o.stats {
 			return badInput(fmt.Errorf("--print-prompt prints the prompt alone: leave --json and --stats out"))
@@ -415,11 +366,7 @@ func (o *outputFlags) check(f *flags, r *requestFlags) error {
 		return nil
 	}
 	if o.file == "" {
-		extension := "mp4"
-		if f.changed("video-duration") && r.size.seconds == 0 {
-			extension = "png"
-		}
-		o.file = fmt.Sprintf("vkandinsky_%d.%s", r.seed, extension)
+		o.file = fmt.Sprintf("vkandinsky_%d.%s", r.seed, r.extension())
 	}
 	if err := media.CheckOutput(o.file); err != nil {
 		return badInput(err)

@@ -17,7 +17,7 @@ import (
 func inspectCommand() *command {
 	cmd := &command{
 		name: "inspect", args: "DIR|FILE", summary: "say what a checkpoint holds, what is missing or has the wrong shape",
-		about: "Looks at a model's folder, one network's folder or a single safetensors file and compares its tensors with what the\n" +
+		about: "Looks at a model's folder, one network's folder or a single safetensors or GGUF file and compares its tensors with what the\n" +
 			"network needs. Exit status 2 when something is missing or wrong.",
 		examples: []string{
 			"vkandinsky inspect Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers",
@@ -92,6 +92,9 @@ func printInspection(w io.Writer, i weights.Inspection) error {
 		rows = append(rows, fmt.Sprintf("  %s\t%s", c.Component, c.Path))
 		if c.Tensors > 0 {
 			rows = append(rows, fmt.Sprintf("  \t%d tensors, %s parameters, %s (%s) in %d files", c.Tensors, grouped(c.Parameters), memory.Size(c.Bytes), dtypeText(c.ByDType), len(c.Files)))
+		}
+		if n := len(c.Report.NF4); n > 0 {
+			rows = append(rows, fmt.Sprintf("  \t%d matrices in 4 bits (bitsandbytes nf4)", n))
 		}
 		if c.ConfigFrom != "" {
 			rows = append(rows, fmt.Sprintf("  \tconfiguration %s: %s", c.ConfigFrom, configText(c.Config)))

@@ -2,20 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strings"
-	"syscall"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first Ctrl-C ends the run in order; after it the signal has its default effect again, so a second one kills.
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(catchInterrupts(context.Background()), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // run carries out a command line and returns the exit status.
@@ -31,7 +27,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		return 0
 	}
 	status = exitStatus(ctx, err)
-	if status == exitInterrupted {
+	if more := (interruption{}); status == exitInterrupted && !errors.As(err, &more) {
 		fmt.Fprintln(stderr, "vkandinsky: interrupted")
 		return status
 	}

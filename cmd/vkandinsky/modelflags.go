@@ -17,8 +17,8 @@ import (
 
 // modelFlags name a model and how exactly it computes.
 type modelFlags struct {
-	configName, dir, precisionName, dtype string
-	tinyDefault                           bool // no model named means the one inside the program
+	configName, dir, precisionName, dtype, linearName string
+	tinyDefault                                       bool // no model named means the one inside the program
 }
 
 func (m *modelFlags) register(f *pflag.FlagSet) {
@@ -30,6 +30,7 @@ func (m *modelFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&m.dir, "checkpoint-dir", "", "`FOLDER` to look for the configuration's checkpoints in; a Diffusers folder needs no --config")
 	f.StringVar(&m.precisionName, "precision", "mixed", "`HOW` exactly to compute: mixed (16-bit operands, fp32 sums) or f32")
 	f.StringVar(&m.dtype, "dtype", "", "the same as a `TYPE` of the reference program: bfloat16 or float16 mean mixed, float32 means f32")
+	f.StringVar(&m.linearName, "linear", "full", "`NUMBERS` for the linear layers of the visual blocks: full (as --precision says) or int8 (8-bit integers: half the memory and bus for blocks, errors of about a hundredth; not with --host-weights int8)")
 }
 
 // config reads the configuration, or that of a Diffusers folder.
@@ -49,11 +50,6 @@ func (m *modelFlags) config() (*configs.Config, error) {
 		return nil, badInput(err)
 	}
 	return c.Config, nil
-}
-
-// inProgram says whether the model of a configuration that config returned is the one inside the program.
-func (m *modelFlags) inProgram(config *configs.Config) bool {
-	return config.Name == tiny.ConfigName && config.Dir == "" && m.dir == ""
 }
 
 // checkpoint finds the networks of a configuration that config returned.
@@ -89,6 +85,18 @@ func (m *modelFlags) precision() (load.Precision, error) {
 	return p, nil
 }
 
+// linear reads the flag for linear layers.
+func (m *modelFlags) linear(p load.Precision) (load.Linear, error) {
+	l, err := load.ParseLinear(m.linearName)
+	if err != nil {
+		return l, badInput(fmt.Errorf("--linear: %w", err))
+	}
+	if l == load.LinearInt8 && p != load.Mixed {
+		return l, badInput(fmt.Errorf("--linear int8 needs --precision mixed"))
+	}
+	return l, nil
+}
+
 // sizeFlags say what is to be made. Sizes are in pixels.
 type sizeFlags struct {
 	width, height, seconds int
@@ -98,7 +106,7 @@ type sizeFlags struct {
 func (s *sizeFlags) register(f *pflag.FlagSet) {
 	f.IntVar(&s.width, "width", 0, "`PIXELS`; by default the picture's aspect (i2v), or 768 (1024 for 1024-pixel models)")
 	f.IntVar(&s.height, "height", 0, "`PIXELS`; by default the picture's aspect (i2v), or 512 (1024 for 1024-pixel models)")
-	f.IntVar(&s.seconds, "video-duration", 0, "`SECONDS`; 0 makes one picture (default the configuration's, or 5)")
+	f.IntVar(&s.seconds, "video-duration", 5, "`SECONDS`; 0 makes one picture; without the flag a configuration that names a length of its own decides")
 	s.length = f.Lookup("video-duration")
 }
 
@@ -115,6 +123,7 @@ type swapFlags struct {
 	enable               bool
 	inMemory, stream     int
 	policyName, tierName string
+	hostName             string
 }
 
 // defaultBlocksInMemory is what --enable-block-swap means without a number, as in the reference program.
@@ -122,14 +131,16 @@ const defaultBlocksInMemory = 6
 
 func (s *swapFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&s.enable, "enable-block-swap", false, "keep only some visual blocks on the device, swap the others in from host memory")
-	f.IntVar(&s.inMemory, "blocks-in-memory", 0, fmt.Sprintf("how many `BLOCKS` the device holds at a time; enables swapping; default the configuration's, or %d", defaultBlocksInMemory))
+	f.IntVar(&s.inMemory, "blocks-in-memory", 0, fmt.Sprintf("how many `BLOCKS` the device holds at a time; by default generate and plan take what fits; with --enable-block-swap the configuration's, or %d", defaultBlocksInMemory))
 	f.IntVar(&s.stream, "stream-slots", 0, "of these, the `SLOTS` that swapped blocks take turns in (default 2)")
 	f.StringVar(&s.policyName, "swap-policy", "resident", "`POLICY`: resident (most blocks stay, the others stream) or fifo (all take turns)")
 	f.StringVar(&s.tierName, "host-tier", "", "`PLACE` where blocks wait: pinned (host-visible memory) or mapped (the file, through staging buffers); by default what the host has memory for")
+	f.StringVar(&s.hostName, "host-weights", "bf16", "`TYPE` in which blocks wait, cross the bus and lie on the device: bf16, or int8 (little more than half the memory and bus; coarser by about 0.5 % rms)")
 }
 
-func (s *swapFlags) policy() swap.Policy { return swap.Policy(s.policyName) }
-func (s *swapFlags) tier() swap.HostTier { return swap.HostTier(s.tierName) }
+func (s *swapFlags) policy() swap.Policy    { return swap.Policy(s.policyName) }
+func (s *swapFlags) tier() swap.HostTier    { return swap.HostTier(s.tierName) }
+func (s *swapFlags) host() load.HostWeights { return load.HostWeights(s.hostName) }
 
 // blocks returns how many visual blocks the device holds, 0 for all. The command line overrides the configuration, and a
 // number of blocks asks for swapping by itself.
@@ -143,6 +154,9 @@ func (s *swapFlags) blocks(f *flags, config *configs.Config) (int, error) {
 	case "", swap.Pinned, swap.Mapped:
 	default:
 		return 0, badInput(fmt.Errorf("--host-tier %q: use %s or %s", s.tierName, swap.Pinned, swap.Mapped))
+	}
+	if _, err := load.ParseHostWeights(s.hostName); err != nil {
+		return 0, badInput(fmt.Errorf("--host-weights: %w", err))
 	}
 	n, total := 0, config.Model.DiT.NumVisualBlocks
 	switch {
@@ -167,6 +181,19 @@ func (s *swapFlags) blocks(f *flags, config *configs.Config) (int, error) {
 		return 0, badInput(fmt.Errorf("--stream-slots %d: use 1 to the number of blocks in memory, %d", s.stream, n))
 	}
 	return n, nil
+}
+
+// asked is blocks without the configuration's say: a plan chooses the number (0) unless a flag asks for one, or for all.
+func (s *swapFlags) asked(f *flags, config *configs.Config) (int, error) {
+	n, err := s.blocks(f, config)
+	switch {
+	case err != nil:
+	case f.changed("enable-block-swap") && !s.enable:
+		n = config.Model.DiT.NumVisualBlocks
+	case !f.changed("enable-block-swap") && !f.changed("blocks-in-memory"):
+		n = 0
+	}
+	return n, err
 }
 
 // checkParent returns an error when the folder that a path lies in is not there.

@@ -2,44 +2,62 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/hostmem"
-	"github.com/vkandinsky/vkandinsky/memory"
+	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
 )
 
-// planOptions are generate's flags without the output, and the memory to plan for.
+// planOptions are generate's flags without the output, the memory to plan for, and rates to predict with.
 type planOptions struct {
 	generateOptions
-	json bool
+	tflops  float64
+	busRate string
+	picture string
+	json    bool
 }
+
+// Rates that a plan assumes where none is given and none was measured: what a PCIe 3.0 link of 16 lanes carries, and what a
+// mid-range card with matrix units may reach.
+const (
+	assumedBus    = 12e9
+	assumedTFLOPS = 50
+)
 
 func planCommand() *command {
 	cmd := &command{
-		name: "plan", summary: "print what would lie where in memory, stage by stage",
-		about: "Takes generate's flags and prints what each stage would hold in device memory and in pinned host memory. With --vram\n" +
-			"no GPU is touched; without a checkpoint the published networks are meant. Exit status 1 when it does not fit.",
+		name: "plan", summary: "print what would lie where in memory, stage by stage, and how long a step would take",
+		about: "Takes generate's flags, chooses what they leave open as generate does, and prints what each stage would hold in device\n" +
+			"memory and in pinned host memory, what crosses the bus, what is read, and how long denoising would take at given rates.\n" +
+			"With --vram no GPU is touched; without a checkpoint the published networks are meant. Exit status 0: the run fits; 1: it\n" +
+			"does not, and the smallest change that makes it fit is named; 2: a mistake in the flags.",
 		examples: []string{
-			"vkandinsky plan --config config_5s_i2v_pro_20b --vram 24GiB --ram 64GiB --blocks-in-memory 2",
+			"vkandinsky plan --config config_5s_i2v_pro_20b --vram 24GiB --ram 64GiB --tflops 60 --bus-rate 24GB/s",
+			"vkandinsky plan --config k5_pro_i2v_5s_sft_hd --vram 16GiB --ram 32GiB --picture plan.svg",
 			"vkandinsky plan --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --device 0 --json",
 		},
 	}
 	var o planOptions
 	o.model.tinyDefault = true
-	o.model.register(cmd.flags.group("Model"))
+	f := cmd.flags.group("Model")
+	o.model.register(f)
+	o.lora.register(f)
 	o.request.register(cmd.flags.group("Video"))
-	f := cmd.flags.group("Memory")
+	f = cmd.flags.group("Memory")
 	f.Var(&o.device.vram, "vram", "plan for a device with this much memory, without touching a GPU")
 	f.Var(&o.device.ram, "ram", "plan for a machine with this much host memory to pin (default what this machine has free)")
 	o.swap.register(f)
 	o.hold.register(f)
+	f = cmd.flags.group("Time")
+	f.Float64Var(&o.tflops, "tflops", 0, "`TFLOPS` that the device computes matrix products with (default measured by an earlier run, or assumed)")
+	f.StringVar(&o.busRate, "bus-rate", "", "`RATE` from host memory to the device, such as 24GB/s (default measured, or assumed)")
 	o.device.register(cmd.flags.group("Device"))
 	f = cmd.flags.group("Output")
+	f.StringVar(&o.picture, "picture", "", "draw what lies in memory stage by stage: `FILE`.svg")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	o.log.register(f)
 	cmd.run = func(ctx context.Context, c *console, args []string) error {
@@ -56,81 +74,119 @@ func (o *planOptions) run(ctx context.Context, c *console, cmd *command) error {
 	if err != nil {
 		return err
 	}
-	if o.request.prompt == "" {
-		o.request.prompt = "a prompt" // its length hardly matters: texts are padded, and instructions far longer
-	}
-	if err := o.request.checkUpstream(log); err != nil {
-		return err
-	}
-	a, err := o.asked(&cmd.flags, log)
+	work, err := o.work(cmd, log)
 	if err != nil {
 		return err
 	}
-	limits, err := o.limits(ctx, log)
+	given, err := o.rates(cmd)
 	if err != nil {
 		return err
 	}
-	checkpoint, err := o.checkpointIfThere(a.config, log)
+	limits, measured, err := o.machine(ctx, work, log)
 	if err != nil {
 		return err
 	}
-	if a.request.ExpandPrompt, err = o.request.expands(&cmd.flags, a.config, checkpoint, false, log); err != nil {
-		return err
-	}
-	plan, err := kandinsky5.PlanRun(a.config, checkpoint, a.options, a.request, limits)
+	limits.Rates = given.Else(measured)
+	plan, err := kandinsky5.PlanRun(work.config, work.checkpoint, work.options, work.request, limits)
 	if err != nil {
 		return badInput(err)
 	}
-	o.announce(a, log)
+	p := planned{MemoryPlan: plan, Limits: limits}
+	p.predict(given, measured)
+	if o.picture != "" {
+		if err := media.WriteFile(o.picture, p.memoryMap(work.config).writeTo); err != nil {
+			return err
+		}
+	}
 	if o.json {
-		err = c.printJSON(plan)
+		err = c.printJSON(p)
 	} else {
-		err = printPlan(c.out, a.config, plan, limits)
+		err = p.print(c.out, work.config)
 	}
 	if err != nil {
 		return err
 	}
-	return planError(plan, limits)
+	return plan.Error(limits)
 }
 
-// limits are those of the flags, or of the device that would be used.
-func (o *planOptions) limits(ctx context.Context, log *slog.Logger) (kandinsky5.PlanLimits, error) {
+// planWork is what the flags ask to plan.
+type planWork struct {
+	config     *configs.Config
+	checkpoint *kandinsky5.Checkpoint // nil: the published networks
+	options    kandinsky5.Options
+	request    kandinsky5.Request
+}
+
+// work checks the flags that generate has too.
+func (o *planOptions) work(cmd *command, log *slog.Logger) (w planWork, err error) {
+	known := o.request.prompt != ""
+	if !known {
+		o.request.prompt = "a prompt"
+	}
+	if err := o.request.checkUpstream(log); err != nil {
+		return w, err
+	}
+	if w.config, err = o.model.config(); err != nil {
+		return w, err
+	}
+	if w.options, err = o.options(&cmd.flags, w.config, log); err != nil {
+		return w, err
+	}
+	if w.request, err = o.request.request(&cmd.flags, w.config); err != nil {
+		return w, err
+	}
+	w.request.Digests = true // as generate has it, but for --no-receipt
+	if !known {
+		w.request.Prompt = ""
+	}
+	if w.checkpoint, err = o.checkpointIfThere(w.config, log); err != nil {
+		return w, err
+	}
+	w.request.ExpandPrompt, err = o.request.expands(&cmd.flags, w.config, w.checkpoint, false, log)
+	return w, err
+}
+
+// rates are those of the flags, zero where there is none.
+func (o *planOptions) rates(cmd *command) (r kandinsky5.Rates, err error) {
+	if cmd.flags.changed("tflops") && !(o.tflops > 0 && o.tflops < 1e6) {
+		return r, badInputf("--tflops %g: use a number above 0, such as 60", o.tflops)
+	}
+	r.Compute = o.tflops * 1e12
+	if o.busRate != "" {
+		if r.Bus, err = parseRate(o.busRate); err != nil {
+			return r, err
+		}
+	}
+	if o.picture != "" {
+		if !strings.HasSuffix(strings.ToLower(o.picture), ".svg") {
+			return r, badInputf("--picture %s: the file is a .svg", o.picture)
+		}
+		err = badInput(media.CheckFile(o.picture))
+	}
+	return r, err
+}
+
+// machine returns the limits of the flags, or of the device that would be used, and what is known of that device's rates.
+func (o *planOptions) machine(ctx context.Context, w planWork, log *slog.Logger) (l kandinsky5.PlanLimits, r kandinsky5.Rates, err error) {
 	eo, err := o.device.options(log)
 	if err != nil {
-		return kandinsky5.PlanLimits{}, err
+		return l, r, err
 	}
 	if o.device.vram > 0 {
-		limits := kandinsky5.PlanLimits{Device: int64(o.device.vram), Host: int64(o.device.ram), Half: eo.Tier != engine.TierBase}
-		if limits.Host == 0 {
-			limits.Host = freeHostMemory()
+		// What kernels need that are not known is planned for: it is little.
+		l = kandinsky5.PlanLimits{Device: int64(o.device.vram), Host: int64(o.device.ram), Half: eo.Tier != engine.TierBase, Matrices: eo.Tier != engine.TierBase && eo.Tier != engine.TierFP16}
+		if free, ok := hostmem.Available(); ok && l.Host == 0 {
+			l.Host = free - free/8
 		}
-		return limits, nil
+		return l, r, nil
 	}
-	var limits kandinsky5.PlanLimits
 	err = withDevice(ctx, eo, func(d *engine.Device) error {
-		limits = deviceLimits(d)
-		if o.device.ram == 0 {
-			if free := freeHostMemory(); free > 0 && (limits.Host == 0 || free < limits.Host) {
-				limits.Host = free
-			}
-		}
+		l = kandinsky5.LimitsOf(d, w.options)
+		known := d.Rates()
+		r = kandinsky5.Rates{Bus: known.Bus, Compute: known.Compute[kandinsky5.RateKey(w.config, w.options, d.Caps().Tier)], Shared: d.SharedQueue()}
 		return nil
 	})
-	return limits, err
-}
-
-// deviceLimits are those of an open device that holds nothing yet.
-func deviceLimits(d *engine.Device) kandinsky5.PlanLimits {
-	limits := kandinsky5.DeviceLimits(d.Caps())
-	limits.Device, _ = d.Mem.Budget(memory.Device)
-	limits.Host, _ = d.Mem.Budget(memory.Upload)
-	return limits
-}
-
-// freeHostMemory is what the machine has free less an eighth for everybody else, 0 where the system does not tell.
-func freeHostMemory() int64 {
-	free, _ := hostmem.Available()
-	return free - free/8
+	return l, r, err
 }
 
 // checkpointIfThere finds the checkpoint. Without a folder that was named, one that is missing is no mistake.
@@ -141,51 +197,4 @@ func (o *planOptions) checkpointIfThere(config *configs.Config, log *slog.Logger
 		return nil, nil
 	}
 	return c, err
-}
-
-func printPlan(w io.Writer, config *configs.Config, p *kandinsky5.MemoryPlan, limits kandinsky5.PlanLimits) error {
-	g := p.Settings.Geometry
-	fmt.Fprintf(w, "%s: %d frames of %d×%d, %d tokens, %d steps\n", config.Name, g.Frames, p.Settings.Size.Width, p.Settings.Size.Height, g.Tokens, p.Settings.Steps)
-	fmt.Fprintf(w, "visual blocks: %s; %s each, %s over the bus a step\n", p.Swap, memory.Size(p.BlockBytes), memory.Size(p.BytesLoaded))
-	for _, s := range p.Stages {
-		fmt.Fprintf(w, "\n%s: device %s, pinned host %s\n", s.Stage, memory.Size(s.Device), memory.Size(s.Pinned))
-		var rows []string
-		for _, i := range s.Items {
-			rows = append(rows, fmt.Sprintf("  %s\t%s\t%s\t%s", i.Where, i.Label, i.When, memory.Size(i.Bytes)))
-		}
-		if err := table(w, rows); err != nil {
-			return err
-		}
-	}
-	_, err := fmt.Fprintf(w, "\npeak: device %s of %s, pinned host %s of %s: %s\n", memory.Size(p.Device), limitText(limits.Device), memory.Size(p.Pinned), limitText(limits.Host), fitText(p.Fits))
-	return err
-}
-
-func limitText(n int64) string {
-	if n == 0 {
-		return "any"
-	}
-	return memory.Size(n)
-}
-
-func fitText(fits bool) string {
-	if fits {
-		return "fits"
-	}
-	return "DOES NOT FIT"
-}
-
-// planError says by how much a plan does not fit and what would help; nil when it fits.
-func planError(p *kandinsky5.MemoryPlan, limits kandinsky5.PlanLimits) error {
-	if p.Fits {
-		return nil
-	}
-	text := fmt.Sprintf("%s of device memory are needed, %s may be used", memory.Size(p.Device), limitText(limits.Device))
-	if limits.Device == 0 || p.Device <= limits.Device {
-		text = fmt.Sprintf("%s of pinned host memory are needed, %s may be used", memory.Size(p.Pinned), limitText(limits.Host))
-	}
-	if p.Advice != "" {
-		text += ": " + p.Advice
-	}
-	return fmt.Errorf("the run does not fit: %s", text)
 }

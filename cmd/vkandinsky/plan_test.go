@@ -1,9 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -52,13 +55,69 @@ func TestPlanAsJSON(t *testing.T) {
 		for _, i := range s.Items {
 			if i.Where == kandinsky5.OnDevice {
 				device += i.Bytes
-			} else {
+			} else if i.Where == kandinsky5.InPinned {
 				pinned += i.Bytes
 			}
 		}
 		if device != s.Device || pinned != s.Pinned || s.Device > p.Device || s.Pinned > p.Pinned {
 			t.Errorf("stage %s: items add up to %d and %d, it says %d and %d of at most %d and %d", s.Stage, device, pinned, s.Device, s.Pinned, p.Device, p.Pinned)
 		}
+	}
+}
+
+// What is too little for anything is refused with the smallest budget that works, and that one does work.
+func TestPlanOfTooLittleNamesTheSmallestBudget(t *testing.T) {
+	for _, name := range []string{"config_5s_i2v_pro_20b", "k5_pro_i2v_5s_sft_hd"} {
+		plan := func(vram string) (int, string) {
+			status, _, stderr := invoke(t, "plan", "--quiet", "--config", name, "--ram", "64GiB", "--vram", vram)
+			return status, stderr
+		}
+		status, stderr := plan("1GiB")
+		found := regexp.MustCompile(`the smallest budget that works is --vram-budget (\d+)MiB`).FindStringSubmatch(stderr)
+		if status != exitFailed || found == nil || strings.Count(stderr, "\n") != 1 {
+			t.Fatalf("%s: status %d, %s", name, status, stderr)
+		}
+		least, err := strconv.Atoi(found[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, stderr := plan(found[1] + "MiB"); status != 0 {
+			t.Errorf("%s: %s MiB do not work: %s", name, found[1], stderr)
+		}
+		if status, _ := plan(fmt.Sprintf("%dMiB", least-least/50)); status != exitFailed {
+			t.Errorf("%s: 2 %% less than %d MiB work too", name, least)
+		}
+	}
+}
+
+func TestPlanChoosesWithinTheBudget(t *testing.T) {
+	blocks := 0
+	for _, vram := range []string{"6GiB", "8GiB", "12GiB", "24GiB", "48GiB"} {
+		status, stdout, stderr := invoke(t, "plan", "--quiet", "--config", "config_5s_i2v_pro_20b", "--vram", vram, "--ram", "64GiB", "--json", "--tflops", "100", "--bus-rate", "25GB/s")
+		if status != 0 {
+			t.Fatal(stderr)
+		}
+		var p planned
+		parseJSON(t, stdout, &p)
+		if p.Device > p.Limits.Device || !p.Choice.Auto || p.Choice.BlocksInMemory <= blocks || len(p.Assumed) != 0 {
+			t.Errorf("%s: %d of %d bytes, %+v, assumed %v", vram, p.Device, p.Limits.Device, p.Choice, p.Assumed)
+		}
+		blocks = p.Choice.BlocksInMemory
+		// Two branches of 60 blocks of 59.5 TFLOP take 71 s at 100 TFLOP/s.
+		if s := p.Prediction.Step.Seconds(); s < 70 || s > 75 {
+			t.Errorf("%s: a step takes %g s", vram, s)
+		}
+	}
+}
+
+func TestPlanDrawsAPicture(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "plan.svg")
+	if status, _, stderr := invoke(t, planOf20B("--picture", file)...); status != 0 {
+		t.Fatal(stderr)
+	}
+	picture, err := os.ReadFile(file)
+	if err != nil || !strings.Contains(string(picture), "may be used: 24.00 GiB") || !strings.Contains(string(picture), "visual blocks") {
+		t.Errorf("%v, %s", err, picture)
 	}
 }
 
@@ -90,6 +149,7 @@ func TestPlanTakesMistakesAsGenerateDoes(t *testing.T) {
 	for _, more := range [][]string{
 		{"--blocks-in-memory", "61"}, {"--sample-steps", "0"}, {"--width", "100", "--height", "100"}, {"--expand_prompt", "2"},
 		{"--checkpoint-dir", filepath.Join(t.TempDir(), "none")}, {"--vram", "much"},
+		{"--tflops", "0"}, {"--bus-rate", "12"}, {"--picture", "x.png"}, {"--picture", filepath.Join(t.TempDir(), "none", "x.svg")},
 	} {
 		status, _, stderr := invoke(t, planOf20B(more...)...)
 		if status != exitBadInput || strings.Count(stderr, "\n") != 1 {
@@ -106,4 +166,21 @@ func TestGenerateRefusesWhatCannotFitBeforeAnyWork(t *testing.T) {
 		t.Errorf("work began:\n%s", o.stderr)
 	}
 	wantEmpty(t, dir)
+}
+
+func TestGenerateSaysWhatItChoseAndWhatItTook(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"--config", filepath.Join(tinyModel, "t2v.yaml"), "--checkpoint-dir", tinyModel, "--prompt", "fox", "--expand-prompt", "0", "--video_duration", "0",
+		"--width", "32", "--height", "32", "--sample-steps", "1", "--guidance-weight", "1", "--stats", "--cache-dir", dir, "-o", filepath.Join(dir, "x.png")}
+	first := startOK(t, args...)
+	for _, want := range []string{"plan: all 6 visual blocks on the device", "memory: ", "known after the first run", "device memory, planned", "peak "} {
+		if !strings.Contains(first.stderr, want) {
+			t.Errorf("the first run does not say %q:\n%s", want, first.stderr)
+		}
+	}
+	// One refused allocation is made do without; rates are known by now.
+	second := startOK(t, append(args, "--fault", "alloc=4")...)
+	if !strings.Contains(second.stderr, " a step at ") || strings.Contains(second.stderr, "known after the first run") {
+		t.Errorf("the second run does not predict:\n%s", second.stderr)
+	}
 }

@@ -413,13 +413,6 @@ func TestADiffusersFolderIsEnough(t *testing.T) {
 }
 
 func TestInjectedFailuresLeaveNothingBehind(t *testing.T) {
-	for _, fault := range []string{"submit=1", "submit=20", "submit=40"} {
-		t.Run(fault, func(t *testing.T) {
-			dir := t.TempDir()
-			start(t, fromPicture(filepath.Join(dir, "x.mp4"), "--fault", fault, "--validate")...).wantLine(t, exitFailed, "device lost")
-			wantEmpty(t, dir)
-		})
-	}
 	for _, fault := range []string{"alloc=1", "alloc=2"} {
 		t.Run(fault, func(t *testing.T) {
 			dir := t.TempDir()
@@ -439,7 +432,7 @@ func TestInjectedFailuresLeaveNothingBehind(t *testing.T) {
 
 func TestABudgetTooSmallIsAnError(t *testing.T) {
 	dir := t.TempDir()
-	start(t, fromPicture(filepath.Join(dir, "x.mp4"), "--vram-budget", "1MiB")...).wantLine(t, exitBadInput, "does not fit", "1.0 MiB")
+	start(t, fromPicture(filepath.Join(dir, "x.mp4"), "--vram-budget", "1MiB")...).wantLine(t, exitFailed, "does not fit", "1.0 MiB", "the smallest budget that works is")
 	wantEmpty(t, dir)
 }
 
@@ -459,7 +452,7 @@ func TestCtrlCEndsARunInOrder(t *testing.T) {
 		t.Skip("a console is needed to send Ctrl-C there; scripts/windows.sh does it under Wine")
 	}
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), program, fromPicture(filepath.Join(dir, "x.mp4"), "--sample_steps", "500", "--validate", "--frames-dir", filepath.Join(dir, "frames"))...)
+	cmd := exec.CommandContext(t.Context(), program, fromPicture(filepath.Join(dir, "x.mp4"), "--sample_steps", "50", "--validate", "--on-interrupt", "discard", "--frames-dir", filepath.Join(dir, "frames"))...)
 	var out bytes.Buffer
 	errs := &watched{want: "denoise", seen: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &out, errs

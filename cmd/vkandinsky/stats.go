@@ -8,33 +8,41 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/units"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 )
 
 // generated is what generate prints as JSON.
 type generated struct {
-	Config       string              `json:"config"` // name of the configuration
-	Output       string              `json:"output"`
-	FramesDir    string              `json:"frames_dir,omitempty"`
-	ContactSheet string              `json:"contact_sheet,omitempty"`
-	Timeline     string              `json:"timeline,omitempty"`
-	Trace        string              `json:"trace,omitempty"`
-	Summary      string              `json:"summary"` // where the time went, in a sentence
-	Settings     kandinsky5.Settings `json:"settings"`
-	Stats        kandinsky5.Stats    `json:"stats"`
+	Config       string                 `json:"config"` // name of the configuration
+	Output       string                 `json:"output"`
+	FramesDir    string                 `json:"frames_dir,omitempty"`
+	ContactSheet string                 `json:"contact_sheet,omitempty"`
+	Timeline     string                 `json:"timeline,omitempty"`
+	Trace        string                 `json:"trace,omitempty"`
+	Receipt      string                 `json:"receipt,omitempty"`
+	Summary      string                 `json:"summary"` // where the time went, in a sentence
+	Settings     kandinsky5.Settings    `json:"settings"`
+	Stats        kandinsky5.Stats       `json:"stats"`
+	Plan         *kandinsky5.MemoryPlan `json:"plan,omitempty"`    // what was planned before
+	Repeats      *receipt.Comparison    `json:"repeats,omitempty"` // with --from: what has come out otherwise
+}
+
+func (o *outputFlags) generated(r *kandinsky5.Result) generated {
+	return generated{Output: o.file, FramesDir: o.frames, ContactSheet: o.sheet, Timeline: o.files.picture, Trace: o.files.trace,
+		Summary: whereTheTimeWent(r.Stats), Settings: r.Settings, Stats: r.Stats, Plan: r.Plan}
 }
 
 // report prints what was written, and the statistics where they were asked for.
-func (o *outputFlags) report(c *console, config string, r *kandinsky5.Result) error {
+func (o *outputFlags) report(c *console, g generated) error {
 	if o.stats {
-		if err := printStats(c, r.Stats); err != nil {
+		if err := printStats(c, g.Stats, g.Plan); err != nil {
 			return err
 		}
 	}
 	if o.json {
-		return c.printJSON(generated{Config: config, Output: o.file, FramesDir: o.frames, ContactSheet: o.sheet, Timeline: o.files.picture,
-			Trace: o.files.trace, Summary: whereTheTimeWent(r.Stats), Settings: r.Settings, Stats: r.Stats})
+		return c.printJSON(g)
 	}
-	_, err := fmt.Fprintln(c.out, o.file)
+	_, err := fmt.Fprintln(c.out, g.Output)
 	return err
 }
 
@@ -53,8 +61,11 @@ func whereTheTimeWent(s kandinsky5.Stats) string {
 	}
 	share := func(d time.Duration) string { return units.Percent(d.Seconds() / max(total.Seconds(), 1e-9)) }
 	verdict := "not measured: the device has no timestamps on its compute queue"
-	if s.Verdict != nil {
+	switch {
+	case s.Verdict != nil:
 		verdict = s.Verdict.Text
+	case s.StepsMade == 0:
+		verdict = "over before: no step was left to make"
 	}
 	if longest.Stage == kandinsky5.StageDenoise {
 		return fmt.Sprintf("denoising took %s of %s and was %s", share(denoise), seconds(total), verdict)
@@ -62,12 +73,13 @@ func whereTheTimeWent(s kandinsky5.Stats) string {
 	return fmt.Sprintf("most of %s went into the stage %q (%s); denoising took %s and was %s", seconds(total), longest.Stage, share(longest.Took), share(denoise), verdict)
 }
 
-// printStats writes a table of where time and memory went. It goes to the log's side: standard output has the path.
-func printStats(w io.Writer, s kandinsky5.Stats) error {
-	rows := []string{"stage\ttime\tpeak device memory"}
-	for _, stage := range s.Stages {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", stage.Stage, seconds(stage.Took), memory.Size(stage.PeakDevice)))
+// printStats writes a table of where time and memory went, beside what was planned. It goes to the log's side: standard
+// output has the path.
+func printStats(w io.Writer, s kandinsky5.Stats, plan *kandinsky5.MemoryPlan) error {
+	if err := table(w, measuredRows(s, plan)); err != nil {
+		return err
 	}
+	var rows []string
 	if s.SwapPlan != "" {
 		rows = append(rows, "blocks\t"+s.SwapPlan)
 	}
@@ -82,6 +94,5 @@ func printStats(w io.Writer, s kandinsky5.Stats) error {
 	if s.Skipped > 0 {
 		rows = append(rows, fmt.Sprintf("MagCache\t%d passes skipped", s.Skipped))
 	}
-	rows = append(rows, fmt.Sprintf("peak\tdevice %s, pinned %s", memory.Size(s.PeakDevice), memory.Size(s.PeakPinned)))
 	return table(w, rows)
 }

@@ -29,7 +29,9 @@ func tuneCommand() *command {
 		about: "Measures, for every operation of a model's forward pass at full shape, which of the ways to compute it is fastest on this\n" +
 			"device, and keeps the answers in the cache folder for this device and driver. All later runs take them. It needs no\n" +
 			"checkpoint. Without --config or --checkpoint-dir it lists what is kept. Linear layers have several ways, which give\n" +
-			"the same bits; all else has one. Nothing has to be tuned: the defaults are sane.",
+			"the same bits, and attention, whose ways differ by rounding: a tuned device's frames can differ in their last bits from\n" +
+			"an untuned one's. All else has one way. Block-sparse attention is counted as if it were full. Nothing has to be tuned:\n" +
+			"the defaults are sane.",
 		examples: []string{
 			"vkandinsky tune --config config_5s_i2v_pro_20b",
 			"vkandinsky tune --config k5_lite_i2v_5s_sft_sd --quick --json",
@@ -108,7 +110,10 @@ func (o *tuneOptions) work() (work tune.Options, err error) {
 	if work.Geometry, err = o.size.geometry(work.Config); err != nil {
 		return work, err
 	}
-	work.Precision, err = o.model.precision()
+	if work.Precision, err = o.model.precision(); err != nil {
+		return work, err
+	}
+	work.Linear, err = o.model.linear(work.Precision)
 	return work, err
 }
 

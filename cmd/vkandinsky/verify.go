@@ -18,6 +18,7 @@ type verifyOptions struct {
 	device     deviceFlags
 	log        logFlags
 	precision  string
+	linear     string
 	tokenizers string
 	blocks     int
 	json       bool
@@ -38,6 +39,7 @@ func verifyCommand() *command {
 	var o verifyOptions
 	f := cmd.flags.group("How to compute")
 	f.StringVar(&o.precision, "precision", "both", "`PRECISION`: mixed, f32 or both")
+	f.StringVar(&o.linear, "linear", "full", "int8: judge the transformers' cases again with linear layers in 8-bit `NUMBERS`, by wider limits, beside mixed precision")
 	f.IntVar(&o.blocks, "blocks-in-memory", 0, "swap the transformers' blocks with so many `BLOCKS` on the device; results must not change")
 	f.StringVar(&o.tokenizers, "tokenizers", "", "`FOLDER` with the published vocabularies for a tokenizer case (default ../tokenizers beside it)")
 	o.device.register(cmd.flags.group("Device"))
@@ -60,11 +62,11 @@ type judged struct {
 	Pass      bool    `json:"pass"`
 }
 
-func judge(p load.Precision, r verify.Result) judged {
+func judge(m computing, r verify.Result) judged {
 	if math.IsNaN(r.Value) || math.IsInf(r.Value, 0) {
 		r.Value = -1
 	}
-	return judged{p.String(), r.Case, r.Component, r.Output, r.Metric, r.Value, r.Limit, r.Pass}
+	return judged{m.String(), r.Case, r.Component, r.Output, r.Metric, r.Value, r.Limit, r.Pass}
 }
 
 // verifyReport is what verify prints as JSON.
@@ -87,7 +89,7 @@ func (o *verifyOptions) run(ctx context.Context, c *console, files []string) err
 	if err != nil {
 		return err
 	}
-	precisions, err := parsePrecisions(o.precision)
+	ways, err := o.ways()
 	if err != nil {
 		return badInput(err)
 	}
@@ -103,7 +105,7 @@ func (o *verifyOptions) run(ctx context.Context, c *console, files []string) err
 	if err != nil {
 		return err
 	}
-	err = o.judge(ctx, c, d, cases, precisions, &report)
+	err = o.judge(ctx, c, d, cases, ways, &report)
 	_, messages := d.Validation(0)
 	for _, m := range messages {
 		report.Messages = append(report.Messages, m.Text)
@@ -151,25 +153,25 @@ func (o *verifyOptions) cases(files []string) ([]goldenCase, error) {
 	return out, err
 }
 
-// judge runs every case in every precision.
-func (o *verifyOptions) judge(ctx context.Context, c *console, d *engine.Device, cases []goldenCase, precisions []load.Precision, report *verifyReport) error {
+// judge runs every case in every way.
+func (o *verifyOptions) judge(ctx context.Context, c *console, d *engine.Device, cases []goldenCase, ways []computing, report *verifyReport) error {
 	info := d.Summary.Physical.Info
 	report.Device, report.Driver, report.Kernels = info.Name, info.Driver+" "+info.DriverInfo, d.Caps().Tier.String()
 	if !o.log.quiet {
 		reporter, done := c.progress()
 		defer done()
-		reporter.Stage("golden cases", len(cases)*len(precisions))
+		reporter.Stage("golden cases", len(cases)*len(ways))
 		defer reporter.Done()
-		defer func() { reporter.Step(len(cases) * len(precisions)) }()
+		defer func() { reporter.Step(len(cases) * len(ways)) }()
 	}
-	for _, p := range precisions {
+	for _, way := range ways {
 		for _, g := range cases {
-			results, err := g.run(ctx, d, verify.Options{Precision: p, Tokenizers: o.tokenizers, BlocksInMemory: o.blocks})
+			results, err := g.run(ctx, d, verify.Options{Precision: way.precision, Linear: way.linear, Tokenizers: o.tokenizers, BlocksInMemory: o.blocks})
 			if err != nil {
 				return err
 			}
 			for _, r := range results {
-				report.Results = append(report.Results, judge(p, r))
+				report.Results = append(report.Results, judge(way, r))
 				if r.Pass {
 					report.Passed++
 				} else {
@@ -179,6 +181,41 @@ func (o *verifyOptions) judge(ctx context.Context, c *console, d *engine.Device,
 		}
 	}
 	return nil
+}
+
+// computing is a way in which cases are computed.
+type computing struct {
+	precision load.Precision
+	linear    load.Linear
+}
+
+func (c computing) String() string {
+	if c.linear == load.LinearFull {
+		return c.precision.String()
+	}
+	return c.linear.String()
+}
+
+// ways are those that the flags ask for.
+func (o *verifyOptions) ways() (out []computing, err error) {
+	linear, err := load.ParseLinear(o.linear)
+	if err != nil {
+		return nil, fmt.Errorf("--linear: %w", err)
+	}
+	precisions, err := parsePrecisions(o.precision)
+	if err != nil {
+		return nil, err
+	}
+	if linear == load.LinearInt8 {
+		if o.precision == load.Float32.String() {
+			return nil, fmt.Errorf("--linear int8 needs --precision mixed")
+		}
+		return []computing{{load.Mixed, load.LinearFull}, {load.Mixed, load.LinearInt8}}, nil
+	}
+	for _, p := range precisions {
+		out = append(out, computing{precision: p})
+	}
+	return out, nil
 }
 
 func parsePrecisions(s string) ([]load.Precision, error) {

@@ -66,17 +66,14 @@ func AttentionScratch(heads, kvHeads int) int { return attentionPeaks * (heads +
 func Attention(s *engine.Stream, a AttentionArgs) {
 	z := a.check()
 	caps := s.Device().Caps()
-	if m, ok := a.chooseMatrix(z, caps); ok {
-		a.recordMatrix(s, z, m)
-		return
-	}
-	tile, ok := chooseAttentionTile(z.dim, a.Half, caps)
+	k, ok := a.chooseKernel(z, caps)
 	if !ok {
 		s.Fail(fmt.Errorf("ops: attention with heads of %d: the device has %d bytes of shared memory and %d invocations in a workgroup, at least 16384 and 128 are needed",
 			z.dim, caps.MaxSharedBytes, caps.MaxInvocations))
 		return
 	}
-	a.record(s, z, tile)
+	k = a.take(z, caps, k, s.Choose(func() engine.Operation { return a.operation(z, caps, k) }))
+	a.recordKernel(s, z, k)
 }
 
 // record dispatches the kernel with a given tile.

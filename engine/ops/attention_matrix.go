@@ -63,6 +63,10 @@ var attentionMatrixTiles = []attentionMatrixTile{
 	{subsM: 2, subsN: 2, fragsQ: 2, keys: 64}, // 64 queries: blocks
 	{subsM: 4, subsN: 1, fragsQ: 1, keys: 32},
 	smallAttentionMatrixTile,
+	// What follows is taken where tuning finds it faster.
+	{subsM: 4, subsN: 2, fragsQ: 1, keys: 32},
+	{subsM: 8, subsN: 1, fragsQ: 1, keys: 32},
+	{subsM: 4, subsN: 1, fragsQ: 2, keys: 32},
 }
 
 // smallAttentionMatrixTile is what drivers that emulate matrices compile in bearable time.
@@ -73,28 +77,37 @@ const maxMatrixHead = 128
 
 // chooseMatrix returns how matrices compute the attention; false where they cannot.
 func (a AttentionArgs) chooseMatrix(z attentionSizes, caps engine.Caps) (attentionMatrix, bool) {
+	if list := a.matrixKernels(z, caps); list != nil {
+		return list[0], true
+	}
+	return attentionMatrix{}, false
+}
+
+// matrixKernels lists how matrices can compute the attention, in order of preference.
+func (a AttentionArgs) matrixKernels(z attentionSizes, caps engine.Caps) (out []attentionMatrix) {
 	if !a.Half || caps.Tier < engine.TierMatrix || a.Mode != AttentionFull && a.Mode != AttentionBlocks || z.dim > maxMatrixHead ||
 		!vectors(a.Q) || !vectors(a.K) || !vectors(a.V) {
-		return attentionMatrix{}, false
+		return nil
 	}
 	m := attentionMatrix{shader: shaders.AttentionMatrixF16, shape: caps.Matrix.F16}
 	if a.Q.DType == engine.BF16 && a.K.DType == engine.BF16 && a.V.DType == engine.BF16 && caps.Matrix.BF16 != (engine.MatrixShape{}) {
 		m.shader, m.shape = shaders.AttentionMatrixBf16, caps.Matrix.BF16
 	}
 	if m.shape == (engine.MatrixShape{}) {
-		return m, false
+		return nil
 	}
-	if f, ok := chooseFlexible(m.shader == shaders.AttentionMatrixBf16, caps, z.dim, a.Mode); ok {
+	for _, f := range flexibleTiles(m.shader == shaders.AttentionMatrixBf16, caps, z.dim, a.Mode) {
 		m.flexible = &f
-		return m, true
+		out = append(out, m)
 	}
+	m.flexible = nil
 	for _, t := range attentionMatrixTiles {
 		m.tile = t
 		if (caps.SubgroupSize > emulatedSubgroup || t == smallAttentionMatrixTile) && m.fits(caps, z.dim, a.Mode) {
-			return m, true
+			out = append(out, m)
 		}
 	}
-	return m, false
+	return out
 }
 
 // recordMatrix dispatches the kernel for matrices.

@@ -34,9 +34,17 @@ func (t attentionTile) shared(half bool) int64 {
 	return int64(16 * vectors)
 }
 
-// chooseAttentionTile picks the largest tile that the device has room for. Tiles for heads of at most 128 channels
-// divide blocks of 64 tokens. The second of each pair fits Vulkan's smallest limits, 16 KiB and 128 invocations.
+// chooseAttentionTile picks the largest tile that the device has room for.
 func chooseAttentionTile(dim int, half bool, caps engine.Caps) (attentionTile, bool) {
+	if list := attentionTiles(dim, half, caps); list != nil {
+		return list[0], true
+	}
+	return attentionTile{}, false
+}
+
+// attentionTiles lists the tiles that the device has room for, the largest first. Tiles for heads of at most 128 channels
+// divide blocks of 64 tokens. The second of each pair fits Vulkan's smallest limits, 16 KiB and 128 invocations.
+func attentionTiles(dim int, half bool, caps engine.Caps) (out []attentionTile) {
 	small := []attentionTile{
 		{threads: 128, lanes: 16, rows: 8, depth: 16, keys: 16},
 		{threads: 128, lanes: 8, rows: 4, depth: 16, keys: 8},
@@ -55,10 +63,10 @@ func chooseAttentionTile(dim int, half bool, caps engine.Caps) (attentionTile, b
 	for _, t := range list {
 		t.columns = (dim + t.span() - 1) / t.span()
 		if t.shared(half) <= caps.MaxSharedBytes && t.threads <= caps.MaxInvocations {
-			return t, true
+			out = append(out, t)
 		}
 	}
-	return attentionTile{}, false
+	return out
 }
 
 // bindRoom is how many bytes of a tensor a binding can hold wherever they begin: alignedView may begin up to 255 bytes

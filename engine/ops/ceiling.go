@@ -15,10 +15,11 @@ const (
 	CeilingFMA  CeilingKind = iota // fp32 multiply-adds
 	CeilingBF16                    // products of bf16 matrices, sums in fp32
 	CeilingF16                     // the same of fp16 matrices
+	CeilingI8                      // products of matrices of signed bytes, sums in 32-bit integers
 )
 
 func (k CeilingKind) String() string {
-	return [...]string{"fp32 multiply-adds", "bf16 matrices", "fp16 matrices"}[k]
+	return [...]string{"fp32 multiply-adds", "bf16 matrices", "fp16 matrices", "int8 matrices"}[k]
 }
 
 // Ceilings returns the units that the device's kernels use.
@@ -33,6 +34,9 @@ func Ceilings(caps engine.Caps) []CeilingKind {
 	if caps.Matrix.F16 != (engine.MatrixShape{}) {
 		list = append(list, CeilingF16)
 	}
+	if caps.Matrix.I8 != (engine.MatrixShape{}) {
+		list = append(list, CeilingI8)
+	}
 	return list
 }
 
@@ -41,7 +45,7 @@ type Ceiling struct {
 	Kind   CeilingKind
 	Groups int     // workgroups
 	Rounds int     // of the loop; sums are exact up to 2²⁰ rounds
-	A, B   float32 // operands; 0 means 2⁻⁴
+	A, B   float32 // operands; 0 means 2⁻⁴, for integers 1
 }
 
 // fmaChains is CHAINS of ceiling_fma.comp, fmaInvocations its workgroup.
@@ -85,8 +89,11 @@ func (c Ceiling) Operations(caps engine.Caps) float64 {
 }
 
 func (c Ceiling) shape(caps engine.Caps) engine.MatrixShape {
-	if c.Kind == CeilingBF16 {
+	switch c.Kind {
+	case CeilingBF16:
 		return caps.Matrix.BF16
+	case CeilingI8:
+		return caps.Matrix.I8
 	}
 	return caps.Matrix.F16
 }
@@ -104,10 +111,7 @@ func (c Ceiling) Record(s *engine.Stream, out engine.Tensor) {
 		s.Dispatch(call)
 		return
 	}
-	call.Shader = shaders.CeilingMatrixF16
-	if c.Kind == CeilingBF16 {
-		call.Shader = shaders.CeilingMatrixBf16
-	}
+	call.Shader = map[CeilingKind]string{CeilingBF16: shaders.CeilingMatrixBf16, CeilingF16: shaders.CeilingMatrixF16, CeilingI8: shaders.CeilingMatrixI8}[c.Kind]
 	shape := c.shape(caps)
 	m, n := c.frags(caps)
 	call.Spec = shaders.CeilingMatrixSpec{FragsM: m, FragsN: n, MatM: uint32(shape.M), MatN: uint32(shape.N), MatK: uint32(shape.K),
@@ -118,11 +122,15 @@ func (c Ceiling) Record(s *engine.Stream, out engine.Tensor) {
 
 func (c Ceiling) operands() (a, b float32) {
 	a, b = c.A, c.B
+	usual := float32(1.0 / 16)
+	if c.Kind == CeilingI8 {
+		usual = 1
+	}
 	if a == 0 {
-		a = 1.0 / 16
+		a = usual
 	}
 	if b == 0 {
-		b = 1.0 / 16
+		b = usual
 	}
 	return a, b
 }

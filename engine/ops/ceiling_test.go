@@ -19,6 +19,9 @@ func TestCeilingsDoTheirWork(t *testing.T) {
 	for _, kind := range kinds {
 		for _, rounds := range []int{1, 7, 64} {
 			c := Ceiling{Kind: kind, Groups: 3, Rounds: rounds, A: 0.5, B: 0.25}
+			if kind == CeilingI8 {
+				c.A, c.B = 3, -5
+			}
 			out, err := d.Alloc("sums", engine.F32, c.Invocations(caps)+5)
 			if err != nil {
 				t.Fatal(err)

@@ -16,9 +16,9 @@ func (t gemmTile) invocations() uint32 { return t.m / t.regM * (t.n / t.regN) }
 func (t gemmTile) sharedBytes(half bool) int64 {
 	operands := int64(4 * t.k * (t.m + t.n + 8))
 	if half {
-		return operands/2 + int64(t.k/8*t.m*4)
+		return operands/2 + int64(t.k/8*t.m*4) + nf4TableBytes
 	}
-	return operands
+	return operands + nf4TableBytes
 }
 
 // gemmCut is the number of rows or columns that cuts are a multiple of: whole tiles of every shape, and a multiple of

@@ -20,7 +20,7 @@ func (t matrixTile) subgroups() uint32 { return t.m / t.subM * (t.n / t.subN) }
 func (t matrixTile) sharedBytes(shape engine.MatrixShape) int64 {
 	operands := (t.m + t.n) * (t.k/8 + 1)
 	sums := t.subgroups() * uint32(shape.M) * (t.subN/4 + 1)
-	return 16*int64(max(operands, sums)) + 16
+	return 16*int64(max(operands, sums)) + 16 + nf4TableBytes
 }
 
 // fits tells whether the device can run the tile.
@@ -78,9 +78,9 @@ func (m *matmul) chooseMatrix(caps engine.Caps) *matrixKernel {
 	if !m.Half || caps.Tier < engine.TierMatrix || m.small() || m.k%8 != 0 || !vectors(m.X) || !vectors(m.W) {
 		return nil
 	}
-	c := &matrixKernel{shader: shaders.MatmulMatrixF16, shape: caps.Matrix.F16}
-	if m.X.DType == engine.BF16 && m.W.DType == engine.BF16 && caps.Matrix.BF16 != (engine.MatrixShape{}) {
-		c.shader, c.shape = shaders.MatmulMatrixBf16, caps.Matrix.BF16
+	c := &matrixKernel{shader: m.variant(shaders.MatmulMatrixF16, shaders.MatmulMatrixF16Nf4), shape: caps.Matrix.F16}
+	if m.X.DType == engine.BF16 && (m.W.DType == engine.BF16 || m.NF4 != nil) && caps.Matrix.BF16 != (engine.MatrixShape{}) {
+		c.shader, c.shape = m.variant(shaders.MatmulMatrixBf16, shaders.MatmulMatrixBf16Nf4), caps.Matrix.BF16
 	}
 	if c.shape == (engine.MatrixShape{}) {
 		return nil
@@ -107,7 +107,7 @@ func (m *matmul) bandOf(rows int) int {
 
 func (m *matmul) matrixSpec(caps engine.Caps, vecN bool) []shaders.SpecValue {
 	t, s := m.matrix.tile, m.matrix.shape
-	return shaders.MatmulMatrixSpec{XType: uint32(m.X.DType), WType: uint32(m.W.DType), BiasType: uint32(m.Bias.DType),
+	return shaders.MatmulMatrixSpec{XType: uint32(m.X.DType), WType: m.wType(), WPlain: m.plainScales(), BiasType: uint32(m.Bias.DType),
 		YType: uint32(m.Y.DType), VecN: vecN, Bias: !m.Bias.IsZero(), Gate: !m.Gate.IsZero(), Add: m.Add,
 		Activation: uint32(m.Activation), TileM: t.m, TileN: t.n, TileK: t.k, SubM: t.subM, SubN: t.subN,
 		Subgroup: uint32(caps.SubgroupSize), MatM: uint32(s.M), MatN: uint32(s.N), MatK: uint32(s.K), FullK: m.k%int(t.k) == 0,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/internal/nf4"
 	"github.com/vkandinsky/vkandinsky/shaders"
 )
 
@@ -21,10 +22,13 @@ const (
 // MatmulArgs are the operands of a linear layer. All float tensors are f32, bf16 or f16 each for itself.
 type MatmulArgs struct {
 	X    engine.Tensor // [..., K]: all leading axes together are the M rows
-	W    engine.Tensor // [N, K]
+	W    engine.Tensor // [N, K]; with NF4 U8, its bytes
+	NF4  *nf4.Layout   // W is held in 4 bits; the result has the bits that the matrix in bf16 would give
 	Bias engine.Tensor // [N], optional
-	// Y is [..., N] with M rows, or [N / HeadDim, M, HeadDim] with HeadDim > 0. It must not overlap the inputs.
-	Y engine.Tensor
+	// Y is [..., N] with M rows, or [N / HeadDim, R, HeadDim] with HeadDim > 0, of which the M rows from Row on are written. It
+	// must not overlap the inputs.
+	Y   engine.Tensor
+	Row int
 	// Activation is applied to x·wᵀ + bias.
 	Activation Activation
 	// Add leaves in Y what it held plus Gate ⊙ (x·wᵀ + bias): the residual stream is updated in place. Gate, f32 [N], is
@@ -38,6 +42,10 @@ type MatmulArgs struct {
 	// matrices these multiply in bf16 if X and W are and the device can, else in fp16. Up to 8 rows are always computed in
 	// fp32: there the time goes into reading w.
 	Half bool
+	// XScale, f32 [M], and WScale, f32 [N], say that X and W are signed bytes (I8), rounded by Quantize and QuantizeWeights: row
+	// m of x is XScale[m] times its bytes. Sums of such products are exact, by cooperative matrices in the tiers that have
+	// them where they multiply bytes, by fp32 products elsewhere; the result is the same bits.
+	XScale, WScale engine.Tensor
 }
 
 // gemvRows is the most rows for which matmul_gemv is used.
@@ -49,8 +57,8 @@ const gemvCols = 4
 // Matmul records y = activation(x·wᵀ + bias), or y ← y + gate ⊙ (x·wᵀ + bias), summed in fp32.
 //
 // The work is cut into dispatches by rows, and by columns where w or a head-major y is larger than a binding may be;
-// results are the same bits however it is cut. It panics when shapes or types do not fit each other, and when X, W or
-// Y do not start at a multiple of Caps.StorageAlign bytes.
+// results are the same bits however it is cut. It panics when shapes or types do not fit each other, when X, W or
+// Y do not start at a multiple of Caps.StorageAlign bytes, and when a 4-bit W is larger than a binding may be.
 func Matmul(s *engine.Stream, a MatmulArgs) {
 	m := a.check()
 	if m.rows == 0 {
@@ -88,24 +96,30 @@ func (a MatmulArgs) check() matmul {
 	bad := func(why string) {
 		panic(fmt.Sprintf("ops.Matmul: %s: x %v, w %v, bias %v, y %v, gate %v, head dim %d", why, a.X, a.W, a.Bias, a.Y, a.Gate, a.HeadDim))
 	}
-	for _, t := range []engine.Tensor{a.X, a.W, a.Y} {
-		if t.IsZero() || !t.DType.IsFloat() || len(t.Shape) < 1 {
-			bad("x, w and y must be float tensors")
+	for i, t := range []engine.Tensor{a.Y, a.X} {
+		if t.IsZero() || !t.DType.IsFloat() && (i == 0 || !a.bytes()) || len(t.Shape) < 1 {
+			bad("x and y must be float tensors")
 		}
 	}
-	if len(a.W.Shape) != 2 || a.W.Elems() == 0 || a.X.Dim(-1) != a.W.Dim(1) {
-		bad("w must be [N, K] for x [..., K], none of them zero")
+	n, k, ok := a.weights()
+	if !ok || n*k == 0 || a.X.Dim(-1) != k {
+		bad("w must be a float tensor [N, K], or the bytes of one in 4 bits, for x [..., K], none of them zero")
 	}
-	m := matmul{MatmulArgs: a, cols: a.W.Dim(0), k: a.W.Dim(1), head: a.W.Dim(0)}
+	m := matmul{MatmulArgs: a, cols: n, k: k, head: n}
 	m.rows = int(a.X.Elems() / int64(m.k))
+	if a.bytes() && !m.fitsBytes() {
+		bad(fmt.Sprintf("bytes need scales, x scale %v, w scale %v, and K a multiple of 64", a.XScale, a.WScale))
+	}
 	switch {
 	case a.HeadDim < 0 || a.HeadDim > 0 && m.cols%a.HeadDim != 0:
 		bad("the head dim must divide N")
 	case a.HeadDim > 0:
 		m.head = a.HeadDim
-		if len(a.Y.Shape) != 3 || a.Y.Dim(0) != m.cols/m.head || a.Y.Dim(1) != m.rows || a.Y.Dim(2) != m.head {
-			bad("y must be [N / head dim, M, head dim]")
+		if len(a.Y.Shape) != 3 || a.Y.Dim(0) != m.cols/m.head || a.Row < 0 || a.Row+m.rows > a.Y.Dim(1) || a.Y.Dim(2) != m.head {
+			bad(fmt.Sprintf("y must be [N / head dim, R, head dim] and hold M rows from row %d on", a.Row))
 		}
+	case a.Row != 0:
+		bad("only a head-major y may be written from a row on")
 	case a.Y.Dim(-1) != m.cols || a.Y.Elems() != int64(m.rows)*int64(m.cols):
 		bad("y must be [..., N] with as many rows as x")
 	}
@@ -124,6 +138,11 @@ func (a MatmulArgs) check() matmul {
 // plan decides tile and cuts from the whole layer's size, so that a dispatch's share does not change the way any
 // element is computed.
 func (m *matmul) plan(caps engine.Caps) {
+	if m.bytes() {
+		m.tile = bytesTile
+		m.planMatrix(caps, m.chooseBytesMatrix(caps))
+		return
+	}
 	m.tile = chooseTile(caps, m.rows, m.cols, m.Half)
 	m.planMatrix(caps, m.chooseMatrix(caps))
 }
@@ -141,10 +160,10 @@ func (m *matmul) planMatrix(caps engine.Caps, matrix *matrixKernel) {
 		colUnit = m.HeadDim * gemmCut / gcd(m.HeadDim, gemmCut)
 	}
 	// How many columns, then rows, a binding of each tensor holds.
-	cols := fits(caps, int64(m.k)*m.W.DType.Size(), m.cols)
+	cols := m.columnsOfW(caps)
 	rows := fits(caps, int64(m.k)*m.X.DType.Size(), m.rows)
 	if m.HeadDim > 0 {
-		cols = min(cols, fits(caps, int64(m.rows)*m.Y.DType.Size(), m.cols))
+		cols = min(cols, fits(caps, int64(m.Y.Dim(1))*m.Y.DType.Size(), m.cols))
 	} else {
 		rows = min(rows, fits(caps, int64(m.cols)*m.Y.DType.Size(), m.rows))
 	}
@@ -171,20 +190,20 @@ func gcd(a, b int) int {
 	return a
 }
 
-func (m *matmul) small() bool { return m.rows <= gemvRows }
+func (m *matmul) small() bool { return m.rows <= gemvRows && !m.bytes() }
 
 // call is the dispatch for a rectangle of the result.
 func (m *matmul) call(caps engine.Caps, row, rows, col, cols int) engine.Call {
 	x := m.X.Reshape(m.rows, m.k).Rows(row, row+rows)
-	w := m.W.Rows(col, col+cols)
 	bias, biasBase := alignedView(caps, m.Bias, int64(col), int64(cols))
 	gate, gateBase := alignedView(caps, m.Gate, int64(col), int64(cols))
 	push := shaders.MatmulPush{Rows: uint32(rows), Cols: uint32(cols), K: uint32(m.k), Head: uint32(m.head),
 		Height: uint32(m.rows), BiasBase: biasBase, GateBase: gateBase, Band: uint32(m.bandOf(rows))}
+	w := m.part(&push, col, cols)
 	var y engine.Tensor
 	if m.HeadDim > 0 {
 		y = m.Y.Rows(col/m.head, (col+cols)/m.head)
-		push.YRow = uint32(row)
+		push.YRow, push.Height = uint32(m.Row+row), uint32(m.Y.Dim(1))
 	} else {
 		y = m.Y.Reshape(m.rows, m.cols).Rows(row, row+rows)
 		push.YCol = uint32(col)
@@ -195,36 +214,37 @@ func (m *matmul) call(caps engine.Caps, row, rows, col, cols int) engine.Call {
 		Cost:  2 * float64(rows) * float64(cols) * float64(m.k),
 		Label: fmt.Sprintf("matmul %dx%dx%d", rows, cols, m.k),
 	}
+	vecN := m.cols%4 == 0 && m.head%4 == 0 && vectors(y)
+	if m.bytes() {
+		m.bytesCall(caps, &c, row, rows, col, cols, vecN)
+		return c
+	}
 	vecK := m.k%8 == 0 && vectors(x) && vectors(w)
 	if m.small() {
-		c.Shader, c.Spec = shaders.MatmulGemv, m.gemvSpec(vecK)
+		c.Shader, c.Spec = m.variant(shaders.MatmulGemv, shaders.MatmulGemvNf4), m.gemvSpec(vecK)
 		c.Groups = [3]uint32{uint32(ceilDiv(cols, gemvCols)), 1, 1}
 		return c
 	}
-	vecN := m.cols%4 == 0 && m.head%4 == 0 && vectors(y)
 	if m.matrix != nil {
 		c.Shader, c.Spec = m.matrix.shader, m.matrixSpec(caps, vecN)
 		c.Groups = [3]uint32{uint32(ceilDiv(cols, int(m.matrix.tile.n))), uint32(ceilDiv(rows, int(m.matrix.tile.m))), 1}
 		return c
 	}
-	c.Shader = shaders.Matmul
-	if m.Half {
-		c.Shader = shaders.MatmulHalf
-	}
+	c.Shader = m.plainShader()
 	c.Spec = m.spec(vecK, vecN)
 	c.Groups = [3]uint32{uint32(ceilDiv(cols, int(m.tile.n))), uint32(ceilDiv(rows, int(m.tile.m))), 1}
 	return c
 }
 
 func (m *matmul) spec(vecK, vecN bool) []shaders.SpecValue {
-	return shaders.MatmulSpec{XType: uint32(m.X.DType), WType: uint32(m.W.DType), BiasType: uint32(m.Bias.DType),
+	return shaders.MatmulSpec{XType: uint32(m.X.DType), WType: m.wType(), WPlain: m.plainScales(), BiasType: uint32(m.Bias.DType),
 		YType: uint32(m.Y.DType), VecK: vecK, VecN: vecN, Bias: !m.Bias.IsZero(), Gate: !m.Gate.IsZero(), Add: m.Add,
 		Activation: uint32(m.Activation), TileM: m.tile.m, TileN: m.tile.n, TileK: m.tile.k,
 		RegM: m.tile.regM, RegN: m.tile.regN, LocalSizeX: m.tile.invocations()}.Values()
 }
 
 func (m *matmul) gemvSpec(vecK bool) []shaders.SpecValue {
-	return shaders.MatmulGemvSpec{XType: uint32(m.X.DType), WType: uint32(m.W.DType), BiasType: uint32(m.Bias.DType),
+	return shaders.MatmulGemvSpec{XType: uint32(m.X.DType), WType: m.wType(), WPlain: m.plainScales(), BiasType: uint32(m.Bias.DType),
 		YType: uint32(m.Y.DType), VecK: vecK, Bias: !m.Bias.IsZero(), Gate: !m.Gate.IsZero(), Add: m.Add,
 		Activation: uint32(m.Activation), Rows: uint32(m.rows)}.Values()
 }

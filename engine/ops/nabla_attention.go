@@ -9,9 +9,10 @@ import (
 // NablaAttentionArgs are the operands of NablaAttention.
 type NablaAttentionArgs struct {
 	Q, K, V engine.Tensor // [H, 64·S, d], any float types, tokens in fractal order
-	Out     engine.Tensor // [64·S, H, d]
-	Scale   float32       // of the attention scores; 0 means 1/√d (the choice of blocks always uses 1/√d)
-	Grid    [3]int        // as NablaArgs
+	Out     engine.Tensor // [64·S, Hout, d], of which heads from OutHead on are written
+	OutHead int
+	Scale   float32 // of the attention scores; 0 means 1/√d (the choice of blocks always uses 1/√d)
+	Grid    [3]int  // as NablaArgs
 	P       float32
 	Window  [3]int
 	Half    bool          // multiply in fp16, as AttentionArgs
@@ -72,7 +73,7 @@ func NablaAttention(s *engine.Stream, a NablaAttentionArgs) {
 			Counts: counts, Indices: indices, Mask: mask, Scratch: a.Scratch.View(0, int(countsAt)),
 		})
 		Attention(s, AttentionArgs{
-			Q: a.Q.Rows(h, h+n), K: a.K.Rows(h, h+n), V: a.V.Rows(h, h+n), Out: a.Out, OutHead: h, Scale: a.Scale,
+			Q: a.Q.Rows(h, h+n), K: a.K.Rows(h, h+n), V: a.V.Rows(h, h+n), Out: a.Out, OutHead: a.OutHead + h, Scale: a.Scale,
 			Mode: AttentionBlocks, Counts: counts, Indices: indices, Half: a.Half, Scratch: words(peaksAt, AttentionScratch(n, n)),
 		})
 	}

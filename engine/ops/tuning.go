@@ -5,7 +5,6 @@ import (
 	"math/bits"
 
 	"github.com/vkandinsky/vkandinsky/engine"
-	"github.com/vkandinsky/vkandinsky/shaders"
 )
 
 // rowClass rounds a number of rows up to 2ⁿ or 3·2ⁿ. What is fastest depends on the size of a work, not on every row of
@@ -51,7 +50,7 @@ const narrow = 32
 func (m *matmul) operation(caps engine.Caps) engine.Operation {
 	o := engine.Operation{
 		Kernel: "matmul", Cost: 2 * float64(m.rows) * float64(m.cols) * float64(m.k),
-		Shape: fmt.Sprintf("%v·%v→%v ≤%d×%d×%d", m.X.DType, m.W.DType, m.Y.DType, rowClass(m.rows), m.cols, m.k),
+		Shape: fmt.Sprintf("%v·%v→%v ≤%d×%d×%d", m.X.DType, m.weightName(), m.Y.DType, rowClass(m.rows), m.cols, m.k),
 		Record: func(s *engine.Stream, way string) {
 			again := *m
 			again.take(caps, way)
@@ -62,13 +61,14 @@ func (m *matmul) operation(caps engine.Caps) engine.Operation {
 	case m.small() || m.cols <= narrow:
 	case m.matrix != nil:
 		o.Default = m.matrix.tile.name()
-		for _, t := range matrixWays(caps, m.matrix.shape) {
+		for _, t := range m.matrixWays(caps) {
 			o.Ways = append(o.Ways, engine.Way{Name: t.name(), Shader: m.matrix.shader})
 		}
+	case m.bytes(): // one way
 	default:
-		shader := shaders.Matmul
+		shader := m.plainShader()
 		if m.Half {
-			shader, o.Shape = shaders.MatmulHalf, "half "+o.Shape
+			o.Shape = "half " + o.Shape
 		}
 		o.Default = m.tile.name()
 		for _, t := range gemmWays(caps, m.Half) {
@@ -78,12 +78,16 @@ func (m *matmul) operation(caps engine.Caps) engine.Operation {
 	return o
 }
 
-// matrixWays are the tiles that the device can run with matrices of a shape.
-func matrixWays(caps engine.Caps, shape engine.MatrixShape) []matrixTile {
+// matrixWays are the tiles that the device can run with a layer's matrices.
+func (m *matmul) matrixWays(caps engine.Caps) []matrixTile {
 	var out []matrixTile
 	for _, t := range matrixTiles {
-		if t.fits(caps, shape) && (caps.SubgroupSize > emulatedSubgroup || t.matrixTile == smallMatrixTile) {
-			out = append(out, t.matrixTile)
+		tile, ok := t.matrixTile, t.fits(caps, m.matrix.shape)
+		if m.bytes() {
+			tile, ok = tile.ofBytes(caps, m.matrix.shape)
+		}
+		if ok && (caps.SubgroupSize > emulatedSubgroup || t.matrixTile == smallMatrixTile) {
+			out = append(out, tile)
 		}
 	}
 	return out
@@ -94,12 +98,13 @@ func (m *matmul) take(caps engine.Caps, way string) {
 	switch {
 	case way == "" || m.small() || m.cols <= narrow:
 	case m.matrix != nil:
-		for _, t := range matrixWays(caps, m.matrix.shape) {
+		for _, t := range m.matrixWays(caps) {
 			if t.name() == way {
 				m.planMatrix(caps, &matrixKernel{shader: m.matrix.shader, shape: m.matrix.shape, tile: t})
 				return
 			}
 		}
+	case m.bytes():
 	default:
 		for _, t := range gemmWays(caps, m.Half) {
 			if t.name() == way {

@@ -35,6 +35,13 @@ func (f *Faults) Allocations() int64 { return f.allocations.Load() }
 // Submits returns how many submits were asked for.
 func (f *Faults) Submits() int64 { return f.submits.Load() }
 
+// LoseAfter makes the n-th submit from now on answer device lost. It may be called while others submit.
+func (f *Faults) LoseAfter(n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.SubmitAt = f.submits.Load() + n
+}
+
 func (f *Faults) allocate() error {
 	if f == nil {
 		return nil

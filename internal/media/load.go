@@ -24,6 +24,15 @@ const (
 // picture it does not follow an EXIF rotation and drops transparency without blending; grey, palette and CMYK
 // pictures are converted. An error is one line that names the file.
 func LoadImage(path string) (*Image, error) {
+	data, err := ReadImage(path)
+	if err != nil {
+		return nil, err
+	}
+	return DecodeImage(path, data)
+}
+
+// ReadImage reads the bytes of a picture's file for DecodeImage.
+func ReadImage(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("image: %w", err)
@@ -39,7 +48,7 @@ func LoadImage(path string) (*Image, error) {
 	if len(data) > maxImageBytes {
 		return nil, fmt.Errorf("image %s: larger than %d MiB", path, maxImageBytes>>20)
 	}
-	return DecodeImage(path, data)
+	return data, nil
 }
 
 // DecodeImage is LoadImage on bytes in memory; name appears in errors.

@@ -46,7 +46,17 @@ func (o *output) commit() error {
 		return fmt.Errorf("output %s: %w", o.path, err)
 	}
 	o.done = true
+	syncFolder(filepath.Dir(o.path))
 	return nil
+}
+
+// syncFolder brings a folder's names to the disk, so that a file that was renamed has its name after a power cut too. Some
+// systems and file systems cannot; the file itself is complete all the same.
+func syncFolder(path string) {
+	if f, err := os.Open(path); err == nil {
+		_ = f.Sync()
+		f.Close()
+	}
 }
 
 // discard removes the temporary file unless it was committed.

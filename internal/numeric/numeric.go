@@ -135,6 +135,36 @@ func BF16FromF32Bytes(dst, src []byte) (finite bool) {
 	return true
 }
 
+// BF16FromFiniteF32s is BF16FromF32s without a branch for each element. It returns false when an element of src or of the
+// result is NaN or infinite; the results are then of no use.
+func BF16FromFiniteF32s(dst []byte, src []float32) (finite bool) {
+	mustMatch("BF16FromFiniteF32s", len(dst), len(src), 2)
+	var broken uint32 // the top bit: a rounded magnitude is that of an infinity or more
+	for ; len(src) >= 4; src, dst = src[4:], dst[8:] {
+		s := (*[4]float32)(src)
+		a, b := math.Float32bits(s[0]), math.Float32bits(s[1])
+		c, d := math.Float32bits(s[2]), math.Float32bits(s[3])
+		x, y, z, w := roundedMagnitude(a), roundedMagnitude(b), roundedMagnitude(c), roundedMagnitude(d)
+		broken |= (x + 0x00800000) | (y + 0x00800000) | (z + 0x00800000) | (w + 0x00800000)
+		low, high := (x|a&signBit)>>16|(y|b&signBit)&0xffff0000, (z|c&signBit)>>16|(w|d&signBit)&0xffff0000
+		binary.LittleEndian.PutUint64(dst, uint64(low)|uint64(high)<<32)
+	}
+	for i, f := range src {
+		h := BF16FromF32(f)
+		if f-f != 0 || h&0x7f80 == 0x7f80 {
+			return false
+		}
+		binary.LittleEndian.PutUint16(dst[2*i:], h)
+	}
+	return broken&signBit == 0
+}
+
+const signBit = 0x80000000
+
+// roundedMagnitude adds half a bf16 step to a float32's magnitude, ties to even, so that its upper half is the result. It
+// stays below 2³².
+func roundedMagnitude(u uint32) uint32 { return u&^signBit + 0x7fff + u>>16&1 }
+
 // F16FromF32s rounds src to little-endian binary16 in dst; len(dst) must be 2·len(src).
 func F16FromF32s(dst []byte, src []float32) {
 	mustMatch("F16FromF32s", len(dst), len(src), 2)

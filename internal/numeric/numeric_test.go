@@ -184,3 +184,45 @@ func BenchmarkBF16FromF32Bytes(b *testing.B) {
 		BF16FromF32Bytes(dst, src)
 	}
 }
+
+func TestBF16FromFiniteF32sRoundsAsOneByOne(t *testing.T) {
+	interesting := []uint32{0, 1, 0x80000000, 0x7f7fffff, 0x7f7f7fff, 0x7f7f8000, 0xff7f7fff, 0xff7f8000, 0x3f808000, 0x3f818000, 0x3f80ffff,
+		0x7f800000, 0xff800000, 0x7fc00000, 0x7fffffff, 0xffffffff, 0x7f800001}
+	rng := rand.New(rand.NewPCG(5, 6))
+	for n := range 14 {
+		src, dst := make([]float32, n), make([]byte, 2*n)
+		for round := range 400 {
+			finite := true
+			for k := range src {
+				u := rng.Uint32()
+				switch {
+				case round%4 == 0 && rng.IntN(n) == 0:
+					u = interesting[rng.IntN(len(interesting))]
+				case u&0x7f800000 == 0x7f800000:
+					u &^= 0x40000000
+				}
+				src[k] = math.Float32frombits(u)
+				finite = finite && u&0x7f800000 != 0x7f800000 && BF16FromF32(src[k])&0x7f80 != 0x7f80
+			}
+			if got := BF16FromFiniteF32s(dst, src); got != finite {
+				t.Fatalf("%v: finite %v, want %v", src, got, finite)
+			}
+			for k := 0; finite && k < n; k++ {
+				if got, want := binary.LittleEndian.Uint16(dst[2*k:]), BF16FromF32(src[k]); got != want {
+					t.Fatalf("element %d of %v is %#x, want %#x", k, src, got, want)
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkBF16FromFiniteF32s(b *testing.B) {
+	src, dst := make([]float32, 4096), make([]byte, 8192)
+	for k := range src {
+		src[k] = float32(k) * 0.01
+	}
+	b.SetBytes(int64(len(dst)))
+	for b.Loop() {
+		BF16FromFiniteF32s(dst, src)
+	}
+}

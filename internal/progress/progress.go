@@ -56,8 +56,9 @@ type Reporter struct {
 type stage struct {
 	name        string
 	done, total int // total 0: unknown
+	from        int // steps that were done before the stage began, which took it no time
 	begin       time.Time
-	firstDone   time.Time // when step 1 was done: it is left out of the rate, as it warms things up
+	firstDone   time.Time // when its first step was done: it is left out of the rate, as it warms things up
 	lastDone    time.Time
 	peak        int64
 }
@@ -158,7 +159,7 @@ func (r *Reporter) Step(done int) {
 		return
 	}
 	now := r.opt.Now()
-	if s.done == 0 && done == 1 {
+	if s.done == s.from && done == s.from+1 {
 		s.firstDone = now
 	}
 	s.done, s.lastDone = done, now
@@ -169,6 +170,18 @@ func (r *Reporter) Step(done int) {
 	case !r.line && since >= r.opt.Every && done != s.total: // the last step's line is the stage's own
 		r.shownAt = now
 		r.print(s.text(now, r.memory, unlimited))
+	}
+}
+
+// From says that steps of the stage were done before it began, as in a run that is continued.
+func (r *Reporter) From(done int) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stage != nil {
+		r.stage.from, r.stage.done = done, done
 	}
 }
 

@@ -8,18 +8,19 @@ import (
 
 // rate returns the time of one step, 0 while none is known.
 func (s *stage) rate() time.Duration {
+	n := s.done - s.from
 	switch {
-	case s.done == 0:
+	case n == 0:
 		return 0
-	case s.done > 1 && !s.firstDone.IsZero():
-		return s.lastDone.Sub(s.firstDone) / time.Duration(s.done-1)
+	case n > 1 && !s.firstDone.IsZero():
+		return s.lastDone.Sub(s.firstDone) / time.Duration(n-1)
 	}
-	return s.lastDone.Sub(s.begin) / time.Duration(s.done)
+	return s.lastDone.Sub(s.begin) / time.Duration(n)
 }
 
 // left returns the time the stage still needs, negative while unknown.
 func (s *stage) left(now time.Time) time.Duration {
-	if s.done == 0 || s.total == 0 {
+	if s.done == s.from || s.total == 0 {
 		return -1
 	}
 	return max(0, s.rate()*time.Duration(s.total-s.done)-now.Sub(s.lastDone))

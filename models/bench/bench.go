@@ -24,6 +24,7 @@ type Options struct {
 	Geometry  configs.Geometry
 	Weights   load.Reader // load.Synthetic, or a checkpoint's
 	Precision load.Precision
+	Linear    load.Linear
 	Swap      dit.SwapOptions // of the visual blocks
 	Guided    bool            // two branches per pass
 	Passes    int             // at least 1
@@ -40,6 +41,7 @@ type Report struct {
 	Kernels    string        `json:"kernels"`
 	Config     string        `json:"config"`
 	Precision  string        `json:"precision"`
+	Linear     string        `json:"linear"`
 	Size       configs.Size  `json:"size"`
 	Seconds    int           `json:"seconds"`
 	Tokens     int           `json:"tokens"`
@@ -48,9 +50,11 @@ type Report struct {
 	Plan       swap.Plan     `json:"plan"`
 	PlanText   string        `json:"plan_text"`
 	HostTier   swap.HostTier `json:"host_tier"`
-	BlockBytes int64         `json:"block_bytes"`
-	LoadTime   time.Duration `json:"load_ns"`
-	TextTime   time.Duration `json:"text_ns"` // reading the text blocks and taking the prompts through them
+	// HostWeights is the type in which blocks wait and cross the bus.
+	HostWeights load.HostWeights `json:"host_weights"`
+	BlockBytes  int64            `json:"block_bytes"`
+	LoadTime    time.Duration    `json:"load_ns"`
+	TextTime    time.Duration    `json:"text_ns"` // reading the text blocks and taking the prompts through them
 	// ReadOnce is what reading the checkpoint's files once took before all that, StartRatio LoadTime and TextTime by it.
 	ReadOnce      time.Duration `json:"read_once_ns,omitempty"`
 	StartRatio    float64       `json:"start_by_read_once,omitempty"`
@@ -64,8 +68,10 @@ type Report struct {
 	BytesPerPass int64         `json:"bytes_per_pass"` // over the bus
 	CopyRate     float64       `json:"copy_bytes_per_second"`
 	Swap         swap.Counters `json:"swap"`
-	Timing       swap.Timing   `json:"timing"`  // of the passes but for the first, where there are more
-	Verdict      swap.Verdict  `json:"verdict"` // of the same
+	// Rounding is how far weights are from what they were, with Options.Linear.
+	Rounding *load.RoundingReport `json:"rounding,omitempty"`
+	Timing   swap.Timing          `json:"timing"`  // of the passes but for the first, where there are more
+	Verdict  swap.Verdict         `json:"verdict"` // of the same
 	// Disorder counts uses and copies in an order that cannot be: see swap.Intervals.
 	Disorder int        `json:"impossible_orders"`
 	Trace    swap.Trace `json:"-"`
@@ -94,7 +100,7 @@ func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error
 	}
 	d.Mem.ResetPeak()
 	start := time.Now()
-	m, err := dit.New(ctx, d, o.Weights, kandinsky5.DiTConfig(o.Config), dit.Options{Precision: o.Precision, Visual: o.Swap})
+	m, err := dit.New(ctx, d, o.Weights, kandinsky5.DiTConfig(o.Config), dit.Options{Precision: o.Precision, Linear: o.Linear, Visual: o.Swap})
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +110,10 @@ func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error
 		r.timed = true
 	} else if !errors.Is(err, engine.ErrNoTimestamps) {
 		return nil, errors.Join(err, m.Close())
+	}
+	if o.Linear == load.LinearInt8 {
+		rounding := m.Rounding()
+		r.Rounding = &rounding
 	}
 	err = r.passes(ctx, d, m, o)
 	r.Swap, r.Plan = m.Counters()
@@ -185,10 +195,14 @@ func newReport(d *engine.Device, o Options) *measured {
 	if tier == "" {
 		tier = swap.Pinned
 	}
+	host := o.Swap.Host
+	if host == "" {
+		host = load.FullWeights
+	}
 	return &measured{Report: &Report{
 		Device: info.Name, Driver: info.Driver + " " + info.DriverInfo, Kernels: d.Caps().Tier.String(), Config: o.Config.Name,
-		Precision: o.Precision.String(), Size: o.Geometry.Size, Seconds: o.Geometry.Seconds, Tokens: o.Geometry.Tokens,
-		TextTokens: text, Branches: o.branches(), HostTier: tier, Work: WorkOf(&o.Config.Model.DiT, o.Geometry.Tokens, text),
+		Precision: o.Precision.String(), Linear: o.Linear.String(), Size: o.Geometry.Size, Seconds: o.Geometry.Seconds, Tokens: o.Geometry.Tokens,
+		TextTokens: text, Branches: o.branches(), HostTier: tier, HostWeights: host, Work: WorkOf(&o.Config.Model.DiT, o.Geometry.Tokens, text),
 		SparseCounted: o.Config.Model.Attention.Nabla,
 	}}
 }

@@ -74,11 +74,11 @@ func ceiling(ctx context.Context, d *engine.Device, c ops.Ceiling, least time.Du
 
 // ceilingFor names the unit that multiplies operands of a precision, and its rate: matrices in the operands' type where the
 // device's kernels have them, else fp32 multiply-adds.
-func ceilingFor(list []Ceiling, p load.Precision) Ceiling {
+func ceilingFor(list []Ceiling, p load.Precision, l load.Linear) Ceiling {
 	best := Ceiling{}
 	for _, c := range list {
-		matrices := c.Unit != ops.CeilingFMA.String()
-		if p == load.Float32 && matrices {
+		matrices, bytes := c.Unit != ops.CeilingFMA.String(), c.Unit == ops.CeilingI8.String()
+		if matrices && (p == load.Float32 || bytes != (l == load.LinearInt8)) {
 			continue
 		}
 		if best.Unit == "" || matrices && best.Unit == ops.CeilingFMA.String() {

@@ -14,6 +14,7 @@ import (
 // KernelOptions say how kernels are measured.
 type KernelOptions struct {
 	Precision load.Precision
+	Linear    load.Linear   // of linear layers: in int8 without the rounding of their operands
 	Least     time.Duration // a measurement takes at least so long
 	// Progress, if set, is told after each kernel.
 	Progress func(done, total int)
@@ -25,6 +26,7 @@ type KernelReport struct {
 	Driver    string      `json:"driver"`
 	Kernels   string      `json:"kernels"`
 	Precision string      `json:"precision"`
+	Linear    string      `json:"linear"`
 	Ceilings  []Ceiling   `json:"ceilings"`
 	Runs      []KernelRun `json:"runs"`
 }
@@ -50,12 +52,12 @@ type kernelCase struct {
 // runKernels measures the ceilings, then every case.
 func runKernels(ctx context.Context, d *engine.Device, o KernelOptions, cases []kernelCase) (*KernelReport, error) {
 	info := d.Summary.Physical.Info
-	r := &KernelReport{Device: info.Name, Driver: info.Driver + " " + info.DriverInfo, Kernels: d.Caps().Tier.String(), Precision: o.Precision.String()}
+	r := &KernelReport{Device: info.Name, Driver: info.Driver + " " + info.DriverInfo, Kernels: d.Caps().Tier.String(), Precision: o.Precision.String(), Linear: o.Linear.String()}
 	var err error
 	if r.Ceilings, err = Ceilings(ctx, d, o.Least); err != nil {
 		return nil, err
 	}
-	ceiling := ceilingFor(r.Ceilings, o.Precision)
+	ceiling := ceilingFor(r.Ceilings, o.Precision, o.Linear)
 	for k, c := range cases {
 		run, err := runKernel(ctx, d, o, c)
 		if err != nil {
@@ -97,7 +99,12 @@ const randomElems = 1<<20 + 7
 func fillRandom(ctx context.Context, d *engine.Device, t engine.Tensor, seed uint64) error {
 	n := int(min(t.Elems(), randomElems))
 	flat := t.Reshape(int(t.Elems()))
-	if err := d.UploadF32(ctx, flat.View(0, n), normal(rand.New(rand.NewPCG(seed, 5)), n)); err != nil {
+	values := normal(rand.New(rand.NewPCG(seed, 5)), n)
+	upload := func() error { return d.UploadF32(ctx, flat.View(0, n), values) }
+	if t.DType == engine.I8 {
+		upload = func() error { return d.Upload(ctx, flat.View(0, n), signedBytes(values)) }
+	}
+	if err := upload(); err != nil {
 		return err
 	}
 	s := d.Compute()
@@ -107,6 +114,15 @@ func fillRandom(ctx context.Context, d *engine.Device, t engine.Tensor, seed uin
 		at += part
 	}
 	return s.Finish(ctx)
+}
+
+// signedBytes rounds normal numbers as rows of some thousand are: the largest becomes 127.
+func signedBytes(values []float32) []byte {
+	out := make([]byte, len(values))
+	for i, v := range values {
+		out[i] = byte(int8(max(-127, min(127, 36*v))))
+	}
+	return out
 }
 
 // MatmulShape is x [M, K] times wᵀ [K, N].
@@ -124,11 +140,22 @@ func Matmuls(ctx context.Context, d *engine.Device, o KernelOptions, shapes []Ma
 	half := o.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16
 	var cases []kernelCase
 	for _, z := range shapes {
+		if o.Linear == load.LinearInt8 && !ops.CanQuantize(z.K) {
+			return nil, fmt.Errorf("%s: layers in int8 have inputs of a multiple of 64 channels, at most 65536, not %d", z.Name, z.K)
+		}
 		cases = append(cases, kernelCase{
 			name: z.Name, shape: fmt.Sprintf("%d×%d×%d", z.M, z.N, z.K), operations: 2 * float64(z.M) * float64(z.N) * float64(z.K),
 			prepare: func(a *engine.Arena) (func(*engine.Stream), []engine.Tensor) {
-				args := ops.MatmulArgs{Half: half, X: a.Alloc("x", act, z.M, z.K), W: a.Alloc("w", act, z.N, z.K), Bias: a.Alloc("bias", engine.F32, z.N)}
-				fill := []engine.Tensor{args.X, args.W, args.Bias}
+				args := ops.MatmulArgs{Half: half, Bias: a.Alloc("bias", engine.F32, z.N)}
+				fill := []engine.Tensor{args.Bias}
+				if o.Linear == load.LinearInt8 {
+					args.XScale, args.WScale = a.Alloc("scales of x", engine.F32, z.M), a.Alloc("scales of w", engine.F32, z.N)
+					args.X, args.W = a.Alloc("x", engine.I8, z.M, z.K), a.Alloc("w", engine.I8, z.N, z.K)
+					fill = append(fill, args.XScale, args.WScale)
+				} else {
+					args.X, args.W = a.Alloc("x", act, z.M, z.K), a.Alloc("w", act, z.N, z.K)
+				}
+				fill = append(fill, args.X, args.W)
 				switch {
 				case z.Add:
 					args.Y, args.Gate, args.Add = a.Alloc("y", engine.F32, z.M, z.N), a.Alloc("gate", engine.F32, z.N), true

@@ -39,6 +39,28 @@ func byKernel(spans []engine.Span) ([]Kernel, time.Duration) {
 		k.Calls++
 		k.Time += time.Duration(s.End - s.Start)
 	}
+	return sorted(sums), time.Duration(last - first)
+}
+
+// sizes are the last words of a kernel's label.
+var sizes = regexp.MustCompile(` [^ ]*\d.*$`)
+
+// byPart adds kernels up whose labels differ in sizes only.
+func byPart(kernels []Kernel) []Kernel {
+	sums := map[string]*Kernel{}
+	for _, k := range kernels {
+		label := sizes.ReplaceAllString(k.Label, "")
+		if sums[label] == nil {
+			sums[label] = &Kernel{Label: label}
+		}
+		sums[label].Calls += k.Calls
+		sums[label].Time += k.Time
+	}
+	return sorted(sums)
+}
+
+// sorted lists kernels, most time first.
+func sorted(sums map[string]*Kernel) []Kernel {
 	out := make([]Kernel, 0, len(sums))
 	for _, k := range sums {
 		out = append(out, *k)
@@ -49,5 +71,5 @@ func byKernel(spans []engine.Span) ([]Kernel, time.Duration) {
 		}
 		return out[i].Label < out[j].Label
 	})
-	return out, time.Duration(last - first)
+	return out
 }

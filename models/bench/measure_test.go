@@ -71,15 +71,18 @@ func TestShapesOfABlockAddUpToItsWork(t *testing.T) {
 }
 
 func TestCeilingForAPrecision(t *testing.T) {
-	fma, bf16, f16 := Ceiling{"fp32 multiply-adds", 1}, Ceiling{"bf16 matrices", 2}, Ceiling{"fp16 matrices", 3}
+	fma, bf16, f16, i8 := Ceiling{"fp32 multiply-adds", 1}, Ceiling{"bf16 matrices", 2}, Ceiling{"fp16 matrices", 3}, Ceiling{"int8 matrices", 4}
 	for _, c := range []struct {
 		list []Ceiling
 		p    load.Precision
+		l    load.Linear
 		want Ceiling
 	}{
-		{[]Ceiling{fma, bf16, f16}, load.Mixed, bf16}, {[]Ceiling{fma, bf16, f16}, load.Float32, fma}, {[]Ceiling{fma, f16}, load.Mixed, f16}, {[]Ceiling{fma}, load.Mixed, fma},
+		{[]Ceiling{fma, bf16, f16, i8}, load.Mixed, load.LinearFull, bf16}, {[]Ceiling{fma, bf16, f16, i8}, load.Float32, load.LinearFull, fma},
+		{[]Ceiling{fma, f16, i8}, load.Mixed, load.LinearFull, f16}, {[]Ceiling{fma}, load.Mixed, load.LinearFull, fma},
+		{[]Ceiling{fma, bf16, f16, i8}, load.Mixed, load.LinearInt8, i8}, {[]Ceiling{fma, bf16}, load.Mixed, load.LinearInt8, fma},
 	} {
-		if got := ceilingFor(c.list, c.p); got != c.want {
+		if got := ceilingFor(c.list, c.p, c.l); got != c.want {
 			t.Errorf("%v in %v: %v, want %v", c.list, c.p, got, c.want)
 		}
 	}

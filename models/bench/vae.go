@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"regexp"
-	"sort"
-	"strings"
 	"time"
 
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -127,31 +124,4 @@ func (r *VAEReport) round(ctx context.Context, d *engine.Device, v *vae.VAE, lat
 		Parts: byPart(kernels), Kernels: kernels,
 	})
 	return nil
-}
-
-// sizes are the last words of a kernel's label.
-var sizes = regexp.MustCompile(` [^ ]*\d.*$`)
-
-// byPart adds kernels up whose labels differ in sizes only.
-func byPart(kernels []Kernel) []Kernel {
-	sums := map[string]*Kernel{}
-	for _, k := range kernels {
-		label := strings.TrimSpace(sizes.ReplaceAllString(k.Label, ""))
-		if sums[label] == nil {
-			sums[label] = &Kernel{Label: label}
-		}
-		sums[label].Calls += k.Calls
-		sums[label].Time += k.Time
-	}
-	out := make([]Kernel, 0, len(sums))
-	for _, k := range sums {
-		out = append(out, *k)
-	}
-	sort.Slice(out, func(i, j int) bool {
-		if out[i].Time != out[j].Time {
-			return out[i].Time > out[j].Time
-		}
-		return out[i].Label < out[j].Label
-	})
-	return out
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
@@ -67,13 +68,22 @@ func (m *Model) Close() {
 // Plan lists the device memory at the peak, in encoding a prompt of so many ids; the bytes add up to it. halved says
 // whether the kernels multiply in fp16.
 func Plan(config weights.CLIPConfig, r load.Reader, p load.Precision, tokens int, halved bool) ([]load.Item, error) {
+	n, err := Need(config, r, p, tokens, memory.Cut{}, halved)
+	if err != nil {
+		return nil, err
+	}
+	return n.Items(), nil
+}
+
+// Need is Plan for an allocator that cuts memory in a way.
+func Need(config weights.CLIPConfig, r load.Reader, p load.Precision, tokens int, cut memory.Cut, halved bool) (*load.Need, error) {
 	group, err := layout(config, r, p)
 	if err != nil {
 		return nil, err
 	}
-	var n load.Need
+	n := &load.Need{Cut: cut}
 	n.Add("always", "CLIP", 1, group.Bytes)
 	n.AddBuffers("encoding", hiddenBuffer(config, tokens))
 	n.AddBuffers("encoding", buffers(config, tokens, halved)...)
-	return n.Items(), nil
+	return n, nil
 }

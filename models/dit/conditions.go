@@ -130,6 +130,7 @@ func (w *textWork) alloc(ctx context.Context, a *engine.Arena, m *Model, textRow
 			mod: t["text modulation"], scratch: t["text attention scratch"]},
 		timeIn: t["time input"], timeMid: t["time hidden"], time: t["time"], rope: t["text rotations"],
 	}
+	w.normed = w.h
 	return m.device.UploadF32(ctx, w.rope, ops.TextRopeTable(textRows, m.Config.HeadDim()).CosSin)
 }
 

@@ -3,9 +3,11 @@ package dit
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
+	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -27,6 +29,11 @@ type Nabla struct {
 // Options say how the weights are held.
 type Options struct {
 	Precision load.Precision
+	// Linear says in which numbers the visual blocks' linear layers are computed; LinearInt8 needs Precision Mixed.
+	Linear load.Linear
+	// HeadGroups cuts the heads of visual attention into so many groups (a divisor of their number), of which one is on the
+	// device at a time: less memory for activations, the same results. 0: 1.
+	HeadGroups int
 	// Visual says how visual blocks are swapped: Slots blocks in memory (0: all).
 	Visual SwapOptions
 }
@@ -38,6 +45,8 @@ type SwapOptions struct {
 	Policy swap.Policy
 	Tier   swap.HostTier
 	Ring   int // staging buffers of the Mapped tier; 0: 2
+	// Host says in what type blocks wait and cross the bus; empty: as the device computes with them.
+	Host load.HostWeights
 	// Repeat makes copies move their bytes so many times, to measure with a slower bus; 0: once.
 	Repeat float64
 }
@@ -49,17 +58,29 @@ type Model struct {
 	prec   load.Precision
 	act    engine.DType
 	half   bool
+	linear load.Linear
+	groups int // of heads
 	outer  load.Params
 	reader load.Reader  // of the text blocks, whenever a pass is made
 	text   *load.Blocks // nil: there are none
 	visual *stack
 	copies []engine.Span // of the visual blocks, once closed
+	held   SwapOptions   // how the visual blocks are held
+	past   swap.Counters // of swappers before a Resize
+}
+
+// blockSource are blocks as they wait, of which parts can be read again.
+type blockSource interface {
+	swap.Source
+	Patch(ctx context.Context, i int, dst []byte, changed func(name string) bool) error
 }
 
 // stack is a list of blocks behind a swapper.
 type stack struct {
 	blocks *load.Blocks
 	swap   *swap.Swapper
+	packed *load.Packed  // nil: blocks are moved as they are used
+	room   memory.Region // where packed ones are unpacked
 }
 
 // New reads the weights and brings to the device what the options keep there, but for the text blocks, which NewPass reads.
@@ -71,7 +92,14 @@ func New(ctx context.Context, d *engine.Device, r load.Reader, config Config, op
 	if config.PatchSize != [3]int{1, 2, 2} {
 		return nil, fmt.Errorf("patch size %v is not supported, only [1 2 2] is", config.PatchSize)
 	}
-	m := &Model{Config: config, device: d, prec: opts.Precision, act: opts.Precision.Activation(),
+	if opts.Linear == load.LinearInt8 && opts.Precision != load.Mixed {
+		return nil, fmt.Errorf("linear layers in int8 need precision %v, not %v", load.Mixed, opts.Precision)
+	}
+	groups, err := config.groups(opts)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{Config: config, device: d, groups: groups, prec: opts.Precision, act: opts.Precision.Activation(), linear: opts.Linear,
 		half: opts.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16}
 	if err := m.load(ctx, r, opts); err != nil {
 		return nil, oneline.Join(err, m.Close())
@@ -79,15 +107,24 @@ func New(ctx context.Context, d *engine.Device, r load.Reader, config Config, op
 	return m, nil
 }
 
+// groups checks Options.HeadGroups.
+func (c Config) groups(o Options) (int, error) {
+	n := max(o.HeadGroups, 1)
+	if o.HeadGroups < 0 || c.Heads()%n != 0 {
+		return 0, fmt.Errorf("%d groups of heads: use a divisor of the %d heads", o.HeadGroups, c.Heads())
+	}
+	return n, nil
+}
+
 func (m *Model) load(ctx context.Context, r load.Reader, opts Options) error {
-	l, err := layoutOf(r, m.Config, opts.Precision)
+	l, err := layoutOf(r, m.Config, opts)
 	if err != nil {
 		return err
 	}
-	if m.outer, err = load.Resident(ctx, m.device, r, l.outer, "transformer outside the blocks"); err != nil {
+	if m.outer, err = load.Resident(ctx, m.device, r, l.outer, outerLabel); err != nil {
 		return err
 	}
-	m.reader, m.text = r, l.text
+	m.reader, m.text, m.held = r, l.text, opts.Visual
 	m.visual, err = m.newStack(ctx, l.visual, opts.Visual, "visual blocks")
 	return err
 }
@@ -98,7 +135,8 @@ type layout struct {
 	text, visual *load.Blocks
 }
 
-func layoutOf(r load.Reader, config Config, p load.Precision) (l layout, err error) {
+func layoutOf(r load.Reader, config Config, o Options) (l layout, err error) {
+	p := o.Precision
 	spec := weights.DiTSpec(config.DiTConfig)
 	outside := spec.Filter(func(name string) bool { return !hasPrefix(name, textPrefix) && !hasPrefix(name, visualPrefix) })
 	if l.outer, err = load.NewGroup(outside, "", r, p); err != nil {
@@ -109,11 +147,12 @@ func layoutOf(r load.Reader, config Config, p load.Precision) (l layout, err err
 			return l, err
 		}
 	}
-	l.visual, err = load.NewBlocks(spec, prefixes(visualPrefix, config.NumVisualBlocks), r, p)
+	l.visual, err = load.NewRoundedBlocks(spec, prefixes(visualPrefix, config.NumVisualBlocks), r, p, o.Linear)
 	return l, err
 }
 
 const (
+	outerLabel   = "transformer outside the blocks"
 	textPrefix   = "text_transformer_blocks."
 	visualPrefix = "visual_transformer_blocks."
 )
@@ -141,11 +180,55 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	s, err := swap.New(ctx, m.device, blocks, swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Name: name, Repeat: o.Repeat})
+	out := &stack{blocks: blocks}
+	if out.packed = o.pack(blocks); out.packed != nil {
+		if out.room, err = m.device.AllocRegion(memory.Device, out.packed.RoomBytes(), name+": unpacked"); err != nil {
+			return nil, err
+		}
+	}
+	out.swap, err = swap.New(ctx, m.device, out.source(), swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Name: name, Repeat: o.Repeat})
 	if err != nil {
+		m.device.FreeRegion(out.room)
 		return nil, err
 	}
-	return &stack{blocks: blocks, swap: s}, nil
+	return out, nil
+}
+
+// pack returns how blocks wait in eight bits, nil when they wait as they are. Coded are the linear layers of attention and
+// feed-forward, as in the block-swap fork's files; modulations, which scale whole channels, are not.
+func (o SwapOptions) pack(blocks *load.Blocks) *load.Packed {
+	if o.Host != load.Int8Weights {
+		return nil
+	}
+	return load.Pack(blocks, func(name string) bool {
+		return strings.Contains(name, "attention.") || strings.Contains(name, "feed_forward.")
+	})
+}
+
+// with returns the stack with its blocks as another reader gives them.
+func (s *stack) with(r load.Reader) *stack {
+	next := *s
+	next.blocks = s.blocks.With(r)
+	if s.packed != nil {
+		next.packed = s.packed.With(r)
+	}
+	return &next
+}
+
+// source is what the swapper moves.
+func (s *stack) source() blockSource {
+	if s.packed != nil {
+		return s.packed
+	}
+	return s.blocks
+}
+
+// bind returns a block's tensors, unpacked.
+func (s *stack) bind(stream *engine.Stream, mem memory.Region) load.Params {
+	if s.packed != nil {
+		return s.packed.Unpack(stream, mem, s.room)
+	}
+	return s.blocks.Layout.Bind(mem)
 }
 
 // each brings block after block to the device and lets record add its work to the compute stream.
@@ -161,7 +244,7 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 		if b.Ready.Stream != nil {
 			stream.Wait(b.Ready)
 		}
-		if err := record(i, s.blocks.Layout.Bind(b.Mem)); err != nil {
+		if err := record(i, s.bind(stream, b.Mem)); err != nil {
 			return err
 		}
 		if err := s.swap.Release(i, stream); err != nil {
@@ -173,11 +256,49 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 
 // Counters returns what swapping of the visual blocks did, and the plan it followed.
 func (m *Model) Counters() (swap.Counters, swap.Plan) {
-	return m.visual.swap.Counters(), m.visual.swap.Plan()
+	return m.past.Plus(m.visual.swap.Counters()), m.visual.swap.Plan()
 }
 
-// BlockBytes returns the size of a visual block.
-func (m *Model) BlockBytes() int64 { return m.visual.blocks.BlockBytes() }
+// Resize holds the visual blocks anew, with so many of them on the device and the others waiting in a tier. What is computed
+// stays the same. All work on the model must be over. After an error the model holds no visual blocks and can only be closed.
+func (m *Model) Resize(ctx context.Context, slots int, tier swap.HostTier) error {
+	blocks, held := m.visual.blocks, m.held
+	held.Slots, held.Stream, held.Tier = slots, min(held.Stream, slots), tier
+	counters := m.visual.swap.Counters()
+	if err := m.closeVisual(); err != nil {
+		return err
+	}
+	m.past = m.past.Plus(counters)
+	if err := m.device.Settle(); err != nil {
+		return err
+	}
+	m.held = held
+	var err error
+	m.visual, err = m.newStack(ctx, blocks, held, "visual blocks")
+	return err
+}
+
+// closeVisual frees the visual blocks, but keeps what was timed.
+func (m *Model) closeVisual() error {
+	if m.visual == nil {
+		return nil
+	}
+	err := m.visual.swap.Close()
+	m.copies = append(m.copies, m.visual.swap.TakeSpans()...)
+	m.device.FreeRegion(m.visual.room)
+	m.visual = nil
+	return err
+}
+
+// HeadGroups returns Options.HeadGroups, at least 1.
+func (m *Model) HeadGroups() int { return m.groups }
+
+// BlockBytes returns the size of a visual block as it waits and crosses the bus.
+func (m *Model) BlockBytes() int64 { return m.visual.source().BlockBytes() }
+
+// Rounding tells how much rounding to bytes has changed the weights of the visual blocks that were read; nothing where
+// linear layers are not rounded.
+func (m *Model) Rounding() load.RoundingReport { return m.visual.blocks.Rounding() }
 
 // TakeCopies returns the timed copies of visual blocks since the last call, also after Close; see
 // swap.Swapper.TakeSpans.
@@ -201,12 +322,7 @@ func (m *Model) Err() error {
 
 // Close frees the weights. It returns an error of the loader that came too late for Evaluate.
 func (m *Model) Close() error {
-	var err error
-	if m.visual != nil {
-		err = m.visual.swap.Close()
-		m.copies = append(m.copies, m.visual.swap.TakeSpans()...)
-		m.visual = nil
-	}
+	err := m.closeVisual()
 	if !m.outer.Mem().IsZero() {
 		m.outer.Free(m.device)
 		m.outer = load.Params{}

@@ -1,8 +1,6 @@
 package dit
 
 import (
-	"fmt"
-
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
 	"github.com/vkandinsky/vkandinsky/models/load"
@@ -28,22 +26,26 @@ func (c Config) nablaBuffers(size Size) []load.Buffer {
 	return []load.Buffer{{Label: "sparse attention scratch", DType: engine.F32, Shape: []int{int(ops.NablaAttentionScratch(n, blocks, c.HeadDim()))}}}
 }
 
-// attendSparse computes block-sparse attention into the workspace h.
-func (p *Pass) attendSparse(s *engine.Stream, branch, block int, q, k, v engine.Tensor) (engine.Tensor, error) {
-	grid, blocks := p.size.nablaBlocks()
-	nabla, half := p.model.Config.Nabla, p.model.half
+// attendSparse computes block-sparse attention over prepared heads, the first of which is given, into the workspace h. mask,
+// optional, has all heads.
+func (p *Pass) attendSparse(s *engine.Stream, q, k, v, mask engine.Tensor, head int) engine.Tensor {
+	grid, _ := p.size.nablaBlocks()
+	nabla := p.model.Config.Nabla
 	out := p.work.h.Rows(0, q.Dim(1))
-	args := ops.NablaAttentionArgs{Q: q, K: k, V: v, Out: out, Grid: grid, P: nabla.P, Window: nabla.Window, Half: half, Scratch: p.work.nabla}
-	if p.tracer == nil {
-		ops.NablaAttention(s, args)
-		return out, s.Err()
+	if !mask.IsZero() {
+		mask = mask.Rows(head, head+q.Dim(0))
 	}
-	mask, err := p.model.device.Alloc("traced mask", engine.U32, q.Dim(0), blocks, blocks)
-	if err != nil {
-		return out, err
+	ops.NablaAttention(s, ops.NablaAttentionArgs{Q: q, K: k, V: v, Out: out, OutHead: head, Grid: grid, P: nabla.P, Window: nabla.Window, Half: p.model.half,
+		Mask: mask, Scratch: p.work.nabla})
+	return out
+}
+
+// tracedMask allocates the choice of blocks where it is traced, else none.
+func (p *Pass) tracedMask(heads int) (mask engine.Tensor, free func(), err error) {
+	if p.tracer == nil || p.model.Config.Nabla == nil {
+		return mask, func() {}, nil
 	}
-	defer p.model.device.Free(mask)
-	args.Mask = mask
-	ops.NablaAttention(s, args)
-	return out, p.trace(branch, fmt.Sprintf("nabla_mask.%d", block), mask)
+	_, blocks := p.size.nablaBlocks()
+	mask, err = p.model.device.Alloc("traced mask", engine.U32, heads, blocks, blocks)
+	return mask, func() { p.model.device.Free(mask) }, err
 }

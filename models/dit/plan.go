@@ -3,6 +3,7 @@ package dit
 import (
 	"fmt"
 
+	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
@@ -20,10 +21,12 @@ type Request struct {
 	Masked        bool
 	Residuals     bool  // MagCache keeps a residual per branch
 	MaxAllocation int64 // bytes of one tensor; 0: no limit
+	Cut           memory.Cut
 }
 
 // Needs is what a transformer takes.
 type Needs struct {
+	weights      load.Need
 	text, visual load.Need // while the text blocks work, and after that
 
 	Pinned      int64 // bytes of pinned memory while denoising
@@ -32,6 +35,9 @@ type Needs struct {
 	LoadedBytes int64 // bytes that cross the bus in a pass
 	Plan        swap.Plan
 }
+
+// Weights returns what stays on the device between passes.
+func (n *Needs) Weights() *load.Need { return &n.weights }
 
 // Device returns the device memory at its peak: that of the text blocks' work or that of the visual blocks', whichever is
 // more.
@@ -51,15 +57,21 @@ func (n *Needs) addBuffers(when string, count int, buffers ...load.Buffer) {
 
 // Plan computes the device and pinned memory of a pass exactly as it will be allocated, from shapes and types alone.
 func Plan(r Request) (*Needs, error) {
-	l, err := layoutOf(r.Reader, r.Config, r.Options.Precision)
+	l, err := layoutOf(r.Reader, r.Config, r.Options)
 	if err != nil {
 		return nil, err
 	}
-	n := &Needs{BlockBytes: l.visual.BlockBytes()}
+	groups, err := r.Config.groups(r.Options)
+	if err != nil {
+		return nil, err
+	}
+	n := &Needs{}
+	n.weights.Cut, n.text.Cut, n.visual.Cut = r.Cut, r.Cut, r.Cut
 	n.Add("always", "transformer outside the blocks", 1, l.outer.Bytes)
 	if err := n.addVisual(l.visual, r.Options.Visual); err != nil {
 		return nil, err
 	}
+	n.weights = *n.visual.After(&load.Need{})
 	c, act, times := r.Config, r.Options.Precision.Activation(), max(r.Times, 1)
 	n.addBuffers("denoise", r.Branches, c.branchBuffers(act, r.TextRows, r.Masked)...)
 	n.addBuffers("denoise", r.Branches*times, c.actBuffer())
@@ -74,7 +86,7 @@ func Plan(r Request) (*Needs, error) {
 	state := c.stateBuffer(r.TextRows)
 	n.text.Add("text blocks", state.Label, r.Branches*c.together(times, r.Branches, r.TextRows), state.Bytes())
 
-	n.visual.AddBuffers("denoise", c.buffers(act, r.Half, r.Size, r.TextRows)...)
+	n.visual.AddBuffers("denoise", c.buffers(act, r.Half, r.Options.Linear, r.Size, r.TextRows, groups)...)
 	for range r.Branches {
 		n.visual.AddBuffers("denoise", c.visualBuffers(r.Size, r.MaxAllocation)...)
 		if r.Residuals {
@@ -90,6 +102,11 @@ func (n *Needs) addVisual(blocks *load.Blocks, o SwapOptions) (err error) {
 		return fmt.Errorf("visual blocks: %w", err)
 	}
 	size := blocks.BlockBytes()
+	if packed := o.pack(blocks); packed != nil {
+		size = packed.BlockBytes()
+		n.Add("always", "visual block, unpacked", 1, packed.RoomBytes())
+	}
+	n.BlockBytes = size
 	n.Add("always", fmt.Sprintf("visual blocks (%d of %d)", n.Plan.Slots, n.Plan.Blocks), n.Plan.Slots, size)
 	streamed := int64(len(n.Plan.Streamed))
 	n.LoadedBytes = streamed * size

@@ -25,10 +25,13 @@ func TestAPassTakesWhatItsPlanSays(t *testing.T) {
 		rows   int // of the prompts
 		times  int
 		step   string // of the peak
+		linear load.Linear
 	}{
-		{"a long prompt and a small picture", wordy, SwapOptions{}, Size{Frames: 1, Height: 16, Width: 16}, 1100, 2, "text blocks"},
-		{"a short prompt and a clip", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise"},
-		{"sparse attention, blocks in a file", sparse, SwapOptions{Slots: 1, Tier: swap.Mapped}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise"},
+		{"a long prompt and a small picture", wordy, SwapOptions{}, Size{Frames: 1, Height: 16, Width: 16}, 1100, 2, "text blocks", load.LinearFull},
+		{"a short prompt and a clip", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull},
+		{"blocks that wait in eight bits", config, SwapOptions{Slots: 2, Host: load.Int8Weights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull},
+		{"sparse attention, blocks in a file", sparse, SwapOptions{Slots: 1, Tier: swap.Mapped}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull},
+		{"linear layers in int8", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearInt8},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := enginetest.Open(t)
@@ -36,7 +39,7 @@ func TestAPassTakesWhatItsPlanSays(t *testing.T) {
 			prompts, release := madeUpPrompts(t, d, c.config, c.rows)
 			defer release()
 			reader := load.Synthetic(weights.BF16)
-			needs, err := Plan(Request{Config: c.config, Reader: reader, Options: Options{Visual: c.visual},
+			needs, err := Plan(Request{Config: c.config, Reader: reader, Options: Options{Visual: c.visual, Linear: c.linear},
 				Half: d.Caps().Tier >= engine.TierFP16, Size: c.size, TextRows: c.rows, Branches: len(prompts), Times: c.times, MaxAllocation: d.Caps().MaxAllocation})
 			if err != nil {
 				t.Fatal(err)
@@ -45,7 +48,7 @@ func TestAPassTakesWhatItsPlanSays(t *testing.T) {
 			for _, p := range prompts {
 				needs.Add("always", "text", 1, p.Text.Bytes())
 			}
-			m, err := New(t.Context(), d, reader, c.config, Options{Visual: c.visual})
+			m, err := New(t.Context(), d, reader, c.config, Options{Visual: c.visual, Linear: c.linear})
 			if err != nil {
 				t.Fatal(err)
 			}

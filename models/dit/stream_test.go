@@ -43,18 +43,24 @@ func TestACutStreamGivesTheSameVelocity(t *testing.T) {
 	if n := len(config.streamBuffers(size.Tokens(), limit)); n != 2 {
 		t.Fatalf("the stream is cut into %d pieces, want 2", n)
 	}
-	whole := velocityOf(t, enginetest.Open(t), config, size)
-	cut := velocityOf(t, enginetest.OpenWith(t, engine.Options{Limits: engine.TestLimits{MaxAllocation: limit}}), config, size)
+	whole := velocityOf(t, enginetest.Open(t), config, Options{}, size)
+	cut := velocityOf(t, enginetest.OpenWith(t, engine.Options{Limits: engine.TestLimits{MaxAllocation: limit}}), config, Options{}, size)
 	if !slices.Equal(whole, cut) {
 		t.Error("velocities differ")
 	}
 }
 
 // velocityOf computes the velocity of made-up weights and inputs.
-func velocityOf(t *testing.T, d *engine.Device, config Config, size Size) []float32 {
+func velocityOf(t *testing.T, d *engine.Device, config Config, o Options, size Size) []float32 {
+	t.Helper()
+	return velocityWith(t, d, load.Synthetic(weights.BF16), config, size, Options{})
+}
+
+// velocityWith is velocityOf with weights of a reader, held in some way.
+func velocityWith(t *testing.T, d *engine.Device, r load.Reader, config Config, size Size, o Options) []float32 {
 	t.Helper()
 	ctx := t.Context()
-	m, err := New(ctx, d, load.Synthetic(weights.BF16), config, Options{})
+	m, err := New(ctx, d, r, config, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,13 +24,16 @@ const ffChunkBytes = 256 << 20
 
 // buffers lists the workspace's tensors; patches, output rows and the hidden layer of the feed-forward network are listed
 // where they do not fit into the memory of queries and keys, which are not needed at the same time.
-func (c Config) buffers(act engine.DType, half bool, size Size, textRows int) []load.Buffer {
+//
+// With several groups of heads queries, keys and values exist for one group at a time, and the normed input they are computed
+// from for some tokens at a time. The results are the same bits.
+func (c Config) buffers(act engine.DType, half bool, linear load.Linear, size Size, textRows, groups int) []load.Buffer {
 	n, d, h := size.Tokens(), c.HeadDim(), c.Heads()
 	list := []load.Buffer{
 		{Label: "normed", DType: act, Shape: []int{n, c.ModelDim}},
-		{Label: "queries", DType: act, Shape: []int{h, n, d}},
-		{Label: "keys", DType: act, Shape: []int{h, n, d}},
-		{Label: "values", DType: act, Shape: []int{h, n, d}},
+		{Label: "queries", DType: act, Shape: []int{h / groups, n, d}},
+		{Label: "keys", DType: act, Shape: []int{h / groups, n, d}},
+		{Label: "values", DType: act, Shape: []int{h / groups, n, d}},
 		{Label: "text keys", DType: act, Shape: []int{h, textRows, d}},
 		{Label: "text values", DType: act, Shape: []int{h, textRows, d}},
 		{Label: "modulation", DType: engine.F32, Shape: []int{9 * c.ModelDim}},
@@ -42,7 +45,13 @@ func (c Config) buffers(act engine.DType, half bool, size Size, textRows int) []
 	if c.Nabla != nil {
 		list = append(list, c.nablaBuffers(size)...)
 	}
-	for _, b := range []load.Buffer{c.patches(act, n), c.outputRows(n), c.hidden(act, n)} {
+	if linear == load.LinearInt8 {
+		list = append(list, c.roundedBuffers(act, n, textRows, groups)...)
+	}
+	if groups > 1 {
+		list = append(list, load.Buffer{Label: "normed piece", DType: act, Shape: []int{pieceRows(n, groups), c.ModelDim}})
+	}
+	for _, b := range []load.Buffer{c.patches(act, n), c.outputRows(n), c.hidden(act, n, groups)} {
 		if b.Bytes() > list[1].Bytes() {
 			list = append(list, b)
 		}
@@ -54,8 +63,46 @@ func (c Config) patches(act engine.DType, tokens int) load.Buffer {
 	return load.Buffer{Label: "patches", DType: act, Shape: []int{tokens, c.PatchVolume() * c.InputChannels()}}
 }
 
-func (c Config) hidden(act engine.DType, tokens int) load.Buffer {
-	return load.Buffer{Label: "feed-forward", DType: act, Shape: []int{ffChunk(act, c.FFDim, tokens), c.FFDim}}
+// hidden is as large as the queries of a group, where there are several.
+func (c Config) hidden(act engine.DType, tokens, groups int) load.Buffer {
+	chunk := ffChunk(act, c.FFDim, tokens)
+	if groups > 1 {
+		chunk = min(chunk, wholeTiles(tokens*c.ModelDim/groups/c.FFDim))
+	}
+	return load.Buffer{Label: "feed-forward", DType: act, Shape: []int{chunk, c.FFDim}}
+}
+
+// pieceRows returns how many tokens are projected at a time where heads are cut into groups.
+func pieceRows(tokens, groups int) int {
+	return min(tokens, wholeTiles((tokens+2*groups-1)/(2*groups)+63))
+}
+
+// wholeTiles rounds down to a multiple of 64 rows, from 128 on.
+func wholeTiles(rows int) int { return max(128, rows/64*64) }
+
+// fewRows is the most rows that linear layers compute in another way than many (ops.MatmulArgs.Half).
+const fewRows = 8
+
+// cutRows calls f with the rows [from, to) of pieces that cover n rows. A piece has as many rows as there may be at a time, but
+// the last two are such that neither has so few that it would be computed in another way.
+func cutRows(n, atATime int, f func(from, to int)) {
+	for from := 0; from < n; {
+		to := min(from+atATime, n)
+		if rest := n - to; rest > 0 && rest <= fewRows && to-from >= 2*64 {
+			to -= 64
+		}
+		f(from, to)
+		from = to
+	}
+}
+
+// roundedBuffers lists the tensors of rounded operands, as many bytes as the largest has, and their scales.
+func (c Config) roundedBuffers(act engine.DType, tokens, textRows, groups int) []load.Buffer {
+	chunk := c.hidden(act, tokens, groups).Shape[0]
+	return []load.Buffer{
+		{Label: "rounded operand", DType: engine.I8, Shape: []int{max(max(tokens, textRows)*c.ModelDim, chunk*c.FFDim)}},
+		{Label: "scales of the rounded operand", DType: engine.F32, Shape: []int{max(tokens, textRows)}},
+	}
 }
 
 func (c Config) outputRows(tokens int) load.Buffer {
@@ -120,6 +167,17 @@ func (s stream) each(f func(piece engine.Tensor, from, to int)) {
 	}
 }
 
+// rowsOf returns the rows [from, to).
+func (s stream) rowsOf(from, to int) stream {
+	var out stream
+	s.each(func(piece engine.Tensor, begin, end int) {
+		if low, high := max(from, begin), min(to, end); low < high {
+			out = append(out, piece.Rows(low-begin, high-begin))
+		}
+	})
+	return out
+}
+
 // tensors are allocated buffers by label.
 type tensors map[string]engine.Tensor
 
@@ -132,13 +190,17 @@ func allocAll(a *engine.Arena, list []load.Buffer) tensors {
 }
 
 func (w *workspace) alloc(a *engine.Arena, m *Model, size Size, textRows int) {
-	t := allocAll(a, m.Config.buffers(m.act, m.half, size, textRows))
+	t := allocAll(a, m.Config.buffers(m.act, m.half, m.linear, size, textRows, m.groups))
 	n := size.Tokens()
 	*w = workspace{
-		blockWork: blockWork{h: t["normed"], q: t["queries"], k: t["keys"], v: t["values"], ff: t.within("queries", m.Config.hidden(m.act, n)),
-			mod: t["modulation"], scratch: t["attention scratch"]},
+		blockWork: blockWork{h: t["normed"], q: t["queries"], k: t["keys"], v: t["values"], ff: t.within("queries", m.Config.hidden(m.act, n, m.groups)),
+			mod: t["modulation"], scratch: t["attention scratch"], bytes: t["rounded operand"], scales: t["scales of the rounded operand"]},
 		tk: t["text keys"], tv: t["text values"], rope: t["rotations"], nabla: t["sparse attention scratch"],
 		patches: t.within("queries", m.Config.patches(m.act, n)), rows: t.within("keys", m.Config.outputRows(n)),
+	}
+	w.normed = w.h
+	if m.groups > 1 {
+		w.normed = t["normed piece"]
 	}
 }
 

@@ -59,15 +59,37 @@ func (b *bench) noise(dt engine.DType, deviation float64, shape ...int) data {
 		values[i] = rounded(dt, float32(b.rng.NormFloat64()*deviation))
 		d.block[i] = float64(values[i])
 	}
-	n := int64(len(values))
-	if b.err = b.dev.UploadF32(b.ctx, d.View(0, int(n)), values); b.err != nil {
+	if b.err = b.dev.UploadF32(b.ctx, d.View(0, len(values)), values); b.err == nil {
+		b.repeat(d)
+	}
+	return d
+}
+
+// bytes makes a tensor of signed bytes, all as likely as each other.
+func (b *bench) bytes(shape ...int) data {
+	d := data{Tensor: b.tensor(engine.I8, shape...)}
+	if b.err != nil {
 		return d
 	}
-	for at := n; at < d.Elems(); at += n { // whole blocks, doubling, so that each is one copy of many
+	raw := make([]byte, min(d.Elems(), blockElems))
+	d.block = make([]float64, len(raw))
+	for i := range raw {
+		v := b.rng.IntN(255) - 127
+		raw[i], d.block[i] = byte(int8(v)), float64(v)
+	}
+	if b.err = b.dev.Upload(b.ctx, d.View(0, len(raw)), raw); b.err == nil {
+		b.repeat(d)
+	}
+	return d
+}
+
+// repeat fills a tensor whose first block is there.
+func (b *bench) repeat(d data) {
+	n := int64(len(d.block))
+	for at := n; at < d.Elems(); at += n { // whole blocks, so that each is one copy of many
 		part := min(n, d.Elems()-at)
 		b.dev.Compute().Copy(d.View(at, int(part)), d.View(0, int(part)))
 	}
-	return d
 }
 
 func rounded(dt engine.DType, v float32) float32 {

@@ -83,7 +83,10 @@ func checkNumbers(t *testing.T, probe string, r Result) {
 	}
 	counts := map[string][2]int{probeNorms: {2, len(r.Kernels)}, probeCopies: {2, min(len(r.Copies), 2)}, probeDispatch: {3, len(r.Dispatch)}, probePinned: {1, min(1, len(r.Pinned))}}
 	if strings.HasPrefix(probe, kernelProbe) {
-		counts[probe] = [2]int{3, len(r.Kernels)}
+		counts[probe] = [2]int{4, len(r.Kernels)}
+		if strings.HasPrefix(probe, kernelProbe+"matrix") { // upsampling too
+			counts[probe] = [2]int{5, len(r.Kernels)}
+		}
 	}
 	if n, ok := counts[probe]; ok && n[0] != n[1] {
 		t.Errorf("%d numbers, want %d: %+v", n[1], n[0], r)
@@ -143,7 +146,7 @@ func TestAWrongKernelIsFound(t *testing.T) {
 			o := strict()
 			o.spoil = spoil
 			r := run(t, kernelProbe+"base", o).Results[0]
-			if r.Status != Failed || !strings.Contains(r.Summary, "1 of 3 kernels compute wrong numbers") {
+			if r.Status != Failed || !strings.Contains(r.Summary, "1 of 4 kernels compute wrong numbers") {
 				t.Errorf("%s: %s", r.Status, r.Summary)
 			}
 			for _, k := range r.Kernels {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/ops"
 )
 
 // trial is a kernel with the sizes at which it is examined. The first is small and compared as a whole; the others grow
@@ -132,11 +133,20 @@ func three(v float64) string {
 // tierKernels examines the kernels that differ from tier to tier.
 func tierKernels(ctx context.Context, o Options, tier engine.Tier, f *Findings) {
 	r := Result{Tier: tier.String()}
-	o.examineAll(ctx, f, &r, tier, func(c engine.Caps) []trial { return []trial{matmulTrial(c), attentionTrial(c), convTrial(c)} })
+	o.examineAll(ctx, f, &r, tier, tierTrials)
 	if r.Status == Failed && !f.Lost && tier != engine.TierBase {
 		r.advise("Run with --kernels of a lower tier that passes until the driver is repaired, and report it to the driver's makers.")
 	}
 	f.Results = append(f.Results, r)
+}
+
+// tierTrials are the trials of a tier: the upsampling convolution has a kernel of its own only where matrices multiply it.
+func tierTrials(c engine.Caps) []trial {
+	trials := []trial{matmulTrial(c), int8Trial(), attentionTrial(c), convTrial(c)}
+	if half(c) && ops.ConvByMatrices(c, 64) {
+		trials = append(trials, upsamplingTrial(c))
+	}
+	return trials
 }
 
 // everyTier stands for a tier where kernels are the same in all.

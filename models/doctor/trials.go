@@ -146,8 +146,8 @@ func (b *bench) compareAttention(z size, q, k, v data, out engine.Tensor) float6
 	return d.relative()
 }
 
-// convTrial is a causal 3×3×3 convolution with fp16 operands, as the autoencoder's: frames × height × width, and as many
-// channels out as in.
+// convTrial is a causal 3×3×3 convolution with fp16 operands, as the autoencoder's, by matrices where the tier has them:
+// frames × height × width, and as many channels out as in.
 func convTrial(c engine.Caps) trial {
 	sizes := []size{{dims: [4]int{3, 13, 11, 64}, whole: true}, {dims: [4]int{3, 32, 32, 128}}, {dims: [4]int{4, 64, 64, 256}}, {dims: [4]int{4, 128, 192, 256}}}
 	for n := range sizes {
@@ -164,19 +164,17 @@ func convTrial(c engine.Caps) trial {
 		return func(s *engine.Stream) {
 				ops.Conv3D(s, ops.Conv3DArgs{X: x.Tensor, W: weights.Tensor, Y: y, Half: half(c)})
 			}, func() verdict {
-				return verdict{b.compareConv(z, x, weights, y), convLimit(c, 27*ch)}
+				return verdict{b.compareConv(z, x, weights, y), convLimit(c, ch)}
 			}
 	}}
 }
 
-// convLimit is productLimit, but for devices whose matrices do not compute convolutions, as which the program may treat any.
-func convLimit(c engine.Caps, k int) float64 {
-	limit := productLimit(c, k)
-	if half(c) {
+// convLimit is productLimit; matrices that multiply other things leave convolutions of some channels to the fp16 kernel.
+func convLimit(c engine.Caps, channels int) float64 {
+	if half(c) && !ops.ConvByMatrices(c, channels) {
 		c.Tier = engine.TierFP16
-		limit = max(limit, productLimit(c, k))
 	}
-	return limit
+	return productLimit(c, 27*channels)
 }
 
 // compareConv compares all places, or some, each computed from the 3×3×3 places around it.

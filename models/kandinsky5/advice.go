@@ -6,6 +6,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine/vk"
 	"github.com/vkandinsky/vkandinsky/memory"
+	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
@@ -23,8 +24,22 @@ func advise(stage Stage, err error, o Options) error {
 	return err
 }
 
+// advised are the options that advice may change: none of those that a plan chose, which were made as small as can be.
+func (g *run) advised() Options {
+	o := g.opts
+	if g.auto {
+		o.BlocksInMemory, o.QwenLayersInMemory = 1, 1
+	}
+	return o
+}
+
 func adviseHost(o Options) string {
-	if o.HostTier != swap.Mapped && o.BlocksInMemory > 0 {
+	switch waiting := o.HostTier != swap.Mapped && o.BlocksInMemory > 0; {
+	case o.Linear == load.LinearInt8 && o.BlocksInMemory > 0:
+		return "leave waiting blocks in the checkpoint file (--linear full --host-tier mapped), or raise --ram-budget"
+	case waiting && o.HostWeights != load.Int8Weights:
+		return "leave waiting blocks in the checkpoint file (--host-tier mapped), let them have eight bits (--host-weights int8), or raise --ram-budget"
+	case waiting:
 		return "leave waiting blocks in the checkpoint file (--host-tier mapped), or raise --ram-budget"
 	}
 	return "raise --ram-budget"
@@ -35,6 +50,8 @@ func adviseDevice(stage Stage, o Options) string {
 	switch {
 	case (stage == StageText || stage == StageExpand) && o.QwenLayersInMemory != 1:
 		return "keep fewer layers of the text encoder on the device (--qwen-layers-in-memory 1), or " + budget
+	case (stage == StageText || stage == StageExpand) && !o.QuantizeQwen:
+		return "hold the text encoder in 4 bits (--qwen-quantization), or " + budget
 	case stage != StageLoad && stage != StageDenoise:
 		return "make a smaller video, or " + budget
 	case o.BlocksInMemory == 0:

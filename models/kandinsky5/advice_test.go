@@ -25,7 +25,8 @@ func TestErrorsAboutMemoryNameTheFlagThatHelps(t *testing.T) {
 		{StageLoad, device, Options{BlocksInMemory: 6}, "--blocks-in-memory to 3"},
 		{StageDenoise, device, Options{BlocksInMemory: 1}, "smaller or shorter"},
 		{StageText, device, Options{}, "--qwen-layers-in-memory 1"},
-		{StageText, device, Options{QwenLayersInMemory: 1}, "--vram-budget"},
+		{StageText, device, Options{QwenLayersInMemory: 1}, "--qwen-quantization"},
+		{StageExpand, device, Options{QwenLayersInMemory: 1, QuantizeQwen: true}, "--vram-budget"},
 		{StageDecode, device, Options{}, "smaller video"},
 		{StageLoad, host, Options{BlocksInMemory: 6}, "--host-tier mapped"},
 		{StageLoad, host, Options{BlocksInMemory: 6, HostTier: swap.Mapped}, "--ram-budget"},
@@ -44,7 +45,7 @@ func TestErrorsAboutMemoryNameTheFlagThatHelps(t *testing.T) {
 
 func TestABudgetThatIsTooSmallIsRefusedAndKept(t *testing.T) {
 	c := smallCheckpoint(t)
-	for _, limits := range []engine.Options{{DeviceBudget: 1 << 20}, {DeviceBudget: 1<<20 + 700<<10}, {HostBudget: 300 << 10}} {
+	for _, limits := range []engine.Options{{DeviceBudget: 1 << 20}, {DeviceBudget: 1<<20 + 100<<10}, {HostBudget: 300 << 10}} {
 		d := enginetest.OpenWith(t, limits)
 		_, err := attempt(t, t.Context(), d, c, Options{BlocksInMemory: 2}, nil)
 		if !errors.Is(err, memory.ErrBudget) || !strings.Contains(err.Error(), "--") {

@@ -107,16 +107,19 @@ func (e expansion) work(tokens, more int) qwen.Work {
 // expansionOptions say how the language model is held while it writes. Every id needs all of lm_head, which is not read
 // ahead as layers are: it stays on the device wherever the budget holds it beside the layers asked for, or one. 0 is no
 // budget.
-func expansionOptions(c weights.QwenConfig, r load.Reader, o Options, work qwen.Work, budget int64, half bool) (qwen.Options, error) {
-	q := qwen.Options{Precision: o.Precision, LayersInMemory: o.QwenLayersInMemory, Room: work, KeepHead: true}
-	if budget == 0 {
+func expansionOptions(c weights.QwenConfig, r load.Reader, o Options, work qwen.Work, cut memory.Cut, half bool) (qwen.Options, error) {
+	q := qwen.Options{Precision: o.Precision, Quantize: o.QuantizeQwen, LayersInMemory: o.QwenLayersInMemory, Room: work, KeepHead: true}
+	if cut.Budget == 0 {
 		return q, nil
 	}
 	least := q
 	least.LayersInMemory = max(1, q.LayersInMemory)
-	items, _, err := qwen.Plan(c, r, least, budget, half)
-	q.KeepHead = sum(items) <= budget
-	return q, err
+	need, _, err := qwen.Need(c, r, least, cut, half)
+	if err != nil {
+		return q, err
+	}
+	q.KeepHead = need.Bytes() <= cut.Budget
+	return q, nil
 }
 
 // ExpandPrompt returns a request's prompt written out, and makes no video. The request is checked as in Generate.
@@ -126,7 +129,9 @@ func (p *Pipeline) ExpandPrompt(ctx context.Context, r Request) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding}
+	defer p.nets.qwen4Bits.Forget()
+	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, settings: settings, progress: r.Progress, told: r.Expanding}
+	defer g.release()
 	if err := g.stage(ctx, StageExpand, func() error { return g.expandPrompt(ctx) }); err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
@@ -139,17 +144,33 @@ func (p *Pipeline) ExpandPrompt(ctx context.Context, r Request) (string, error) 
 // expandPrompt lets the language model write the prompt out, looking at the picture as it was given. Its memory is free
 // again afterwards.
 func (g *run) expandPrompt(ctx context.Context) error {
-	if err := weights.Check(g.nets.qwen, expansionSpec(g.nets.qwenConfig, g.settings.picture != nil)).Err(); err != nil {
+	if err := g.checkExpansion(); err != nil {
 		return err
 	}
 	e, err := newExpansion(g.ckpt.Layout, g.nets.qwenConfig, g.settings)
 	if err != nil {
 		return err
 	}
-	prompt := qwen.Prompt{}
-	if prompt.IDs, err = e.ids(g.qwenTok); err != nil {
+	ids, err := e.ids(g.qwenTok)
+	if err != nil {
 		return err
 	}
+	m, err := g.openWriter(ctx, e.work(len(ids), g.opts.expandTokens()))
+	if err != nil {
+		return err
+	}
+	err = g.converse(ctx, m, e, ids)
+	return oneline.Join(err, m.Close())
+}
+
+// checkExpansion returns what the language model lacks.
+func (g *run) checkExpansion() error {
+	return weights.Check(g.nets.qwen, expansionSpec(g.nets.qwenConfig, g.settings.picture != nil)).Err()
+}
+
+// converse shows the model the picture, if there is one, and lets it write.
+func (g *run) converse(ctx context.Context, m *qwen.Model, e expansion, ids []int32) error {
+	prompt := qwen.Prompt{IDs: ids}
 	if e.picture != nil {
 		picture, err := e.processor.Image(e.picture)
 		if err != nil {
@@ -157,21 +178,14 @@ func (g *run) expandPrompt(ctx context.Context) error {
 		}
 		prompt.Images = []qwen.Image{picture}
 	}
-	m, err := g.openWriter(ctx, e.work(len(prompt.IDs), g.opts.expandTokens()))
-	if err != nil {
-		return err
-	}
-	err = g.write(ctx, m, prompt, e.rules)
-	return oneline.Join(err, m.Close())
+	err := g.write(ctx, m, prompt, e.rules)
+	g.logLayers(StageExpand, m)
+	return err
 }
 
 func (g *run) openWriter(ctx context.Context, work qwen.Work) (*qwen.Model, error) {
-	budget, left := g.device.Mem.Budget(memory.Device)
-	if budget == 0 {
-		left = 0
-	}
 	half := g.opts.Precision == load.Mixed && g.device.Caps().Tier >= engine.TierFP16
-	o, err := expansionOptions(g.nets.qwenConfig, g.nets.qwenReader, g.opts, work, left, half)
+	o, err := expansionOptions(g.nets.qwenConfig, g.nets.qwenReader, g.opts, work, g.device.Mem.Left(), half)
 	if err != nil {
 		return nil, err
 	}

@@ -18,10 +18,12 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
-// few are options for texts short enough for a software driver, fewStreamed the same with streamed layers.
+// few are options for texts short enough for a software driver, fewStreamed the same with streamed layers, and fewQuantized with
+// these in 4 bits.
 var (
-	few         = Options{ExpandTokens: 5}
-	fewStreamed = Options{ExpandTokens: 5, QwenLayersInMemory: 1}
+	few          = Options{ExpandTokens: 5}
+	fewStreamed  = Options{ExpandTokens: 5, QwenLayersInMemory: 1}
+	fewQuantized = Options{ExpandTokens: 5, QwenLayersInMemory: 1, QuantizeQwen: true}
 )
 
 // TestExpansion has one device for all its parts, as TestPipeline.
@@ -32,6 +34,7 @@ func TestExpansion(t *testing.T) {
 	t.Run("however the layers are held", func(t *testing.T) { expandsAlikeHoweverHeld(t, d, c) })
 	t.Run("the plan is what it takes", func(t *testing.T) { expansionIsPlanned(t, d, c) })
 	t.Run("cancelling in the middle gives everything back", func(t *testing.T) { cancelExpansion(t, d, c) })
+	t.Run("matrices in 4 bits are kept until the text is encoded", func(t *testing.T) { keepUntilEncoded(t, d, c) })
 	t.Run("pads in the prompt are refused", func(t *testing.T) { refusePads(t, d, c) })
 }
 
@@ -149,7 +152,7 @@ func expansionIsPlanned(t *testing.T, d *engine.Device, c *Checkpoint) {
 	caps := d.Caps()
 	limits := PlanLimits{MaxAllocation: caps.MaxAllocation, MaxStorageRange: caps.MaxStorageRange, Half: caps.Tier >= engine.TierFP16}
 	limits.Device, _ = d.Mem.Budget(memory.Device)
-	for _, o := range []Options{few, fewStreamed} {
+	for _, o := range []Options{few, fewStreamed, fewQuantized} {
 		request := pictureRequest()
 		request.ExpandPrompt = true
 		plan, err := PlanRun(c.Config, c, o, request, limits)
@@ -305,5 +308,38 @@ func TestNoHalfCharacterIsTold(t *testing.T) {
 	}
 	if last != "снег 雪 🎬!" {
 		t.Errorf("ends with %q", last)
+	}
+}
+
+// keepUntilEncoded looks at what the host keeps when stages begin.
+func keepUntilEncoded(t *testing.T, d *engine.Device, c *Checkpoint) {
+	p, err := New(t.Context(), d, c, fewQuantized)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	request := pictureRequest()
+	request.ExpandPrompt = true
+	plan, err := PlanRun(c.Config, c, fewQuantized, request, PlanLimits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var planned int64
+	for _, i := range plan.Stages[0].Items {
+		if i.Where == OnHost {
+			planned += i.Bytes
+		}
+	}
+	kept := map[Stage]int64{}
+	request.Progress = func(r Progress) {
+		if _, known := kept[r.Stage]; !known {
+			kept[r.Stage] = p.nets.qwen4Bits.Bytes()
+		}
+	}
+	if _, err := p.Generate(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	if kept[StageExpand] != 0 || kept[StageText] != planned || planned == 0 || kept[StageImage] != 0 || kept[StageDecode] != 0 {
+		t.Errorf("planned are %d bytes, kept when stages begin %v", planned, kept)
 	}
 }

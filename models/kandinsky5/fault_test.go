@@ -29,7 +29,7 @@ const hangs = 5 * time.Minute
 func walkOptions() map[string]Options {
 	return map[string]Options{
 		"pinned": {BlocksInMemory: 2},
-		"mapped": {BlocksInMemory: 3, StreamSlots: 2, HostTier: swap.Mapped, QwenLayersInMemory: 1, Offload: true},
+		"mapped": {BlocksInMemory: 3, StreamSlots: 2, HostTier: swap.Mapped, QwenLayersInMemory: 1, QuantizeQwen: true, Offload: true},
 	}
 }
 
@@ -46,7 +46,9 @@ func attempt(t *testing.T, ctx context.Context, d *engine.Device, c *Checkpoint,
 	if prepare != nil {
 		prepare(p)
 	}
-	result, err := p.Generate(ctx, pictureRequest())
+	r := pictureRequest()
+	r.Digests = true
+	result, err := p.Generate(ctx, r)
 	if closeErr := p.Close(); closeErr != nil {
 		t.Errorf("closing after %v: %v", err, closeErr)
 	}

@@ -18,8 +18,14 @@ func smallCheckpoint(t testing.TB) *Checkpoint {
 // smallModel writes a random-weight model, as small as still has every part, and returns its folder.
 func smallModel(t testing.TB) string {
 	t.Helper()
+	return smallModelOf(t, 4, 2)
+}
+
+// smallModelOf has so many visual blocks and layers of the text encoder.
+func smallModelOf(t testing.TB, blocks, layers int) string {
+	t.Helper()
 	o := weights.SmallSynth()
-	o.DiT.NumVisualBlocks, o.Qwen.Text.NumHiddenLayers, o.CLIP.NumHiddenLayers = 4, 2, 1
+	o.DiT.NumVisualBlocks, o.Qwen.Text.NumHiddenLayers, o.CLIP.NumHiddenLayers = blocks, layers, 1
 	dir := filepath.Join(t.TempDir(), "small-i2v")
 	if err := weights.Synth(t.Context(), dir, o); err != nil {
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func resampleRatios(r []float64, steps int) []float64 {
 // Next decides about the next pass of a branch: true to skip. Branches alternate, 0 (conditional) first.
 func (m *MagCache) Next() (skip bool) {
 	b := &m.branch[m.count%2]
-	if m.count >= int(float64(len(m.ratios))*magRetention) {
+	if m.count >= max(2, int(float64(len(m.ratios))*magRetention)) { // a branch's first pass has no residual before it
 		b.ratio *= m.ratios[m.count]
 		b.steps++
 		b.err += math.Abs(1 - b.ratio)
@@ -96,3 +96,41 @@ func (m *MagCache) reset() {
 
 // Skipped returns the decisions so far, one per pass.
 func (m *MagCache) Skipped() []bool { return m.history }
+
+// Advance counts the passes of steps that were made before, as Next would.
+func (m *MagCache) Advance(steps int) {
+	for range steps * 2 / m.stride {
+		m.Next()
+	}
+}
+
+// Plan returns what Next will say about every step's branches, from the first step on: true to skip. It changes nothing.
+func (m *MagCache) Plan() [][]bool {
+	fresh := &MagCache{ratios: m.ratios, stride: m.stride}
+	fresh.reset()
+	out := make([][]bool, len(m.ratios)/2)
+	for i := range out {
+		out[i] = make([]bool, 2/m.stride)
+		for k := range out[i] {
+			out[i][k] = fresh.Next()
+		}
+	}
+	return out
+}
+
+// residualSteps returns the steps whose residuals a run that begins with a step needs, by branch; -1 where the branch's
+// pass is made in full.
+func residualSteps(plan [][]bool, step int) []int {
+	if step >= len(plan) {
+		return nil
+	}
+	out := make([]int, len(plan[step]))
+	for k, skip := range plan[step] {
+		out[k] = -1
+		if skip {
+			for out[k] = step - 1; out[k] >= 0 && plan[out[k]][k]; out[k]-- {
+			}
+		}
+	}
+	return out
+}

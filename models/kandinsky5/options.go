@@ -6,6 +6,8 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/lora"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
@@ -21,6 +23,12 @@ func LoadImage(path string) (*Image, error) { return media.LoadImage(path) }
 // Options say how a pipeline holds its networks. The zero value keeps everything on the device in mixed precision.
 type Options struct {
 	Precision load.Precision
+	// Linear says in which numbers the linear layers of the visual blocks are computed; see load.Linear. LinearInt8 needs
+	// Mixed, and pinned memory for the blocks that wait.
+	Linear load.Linear
+	// Auto lets a plan choose, from the memory there is, what is left at zero: see MemoryPlan.Choice. Without it zero means
+	// what it says at each option.
+	Auto bool
 	// BlocksInMemory is how many visual transformer blocks are on the device at once; the others wait in host memory
 	// and are swapped in. 0 keeps all.
 	BlocksInMemory int
@@ -29,8 +37,17 @@ type Options struct {
 	StreamSlots int
 	SwapPolicy  swap.Policy
 	HostTier    swap.HostTier
+	// LoRA are adapters of the transformer; their effects add up. Pipeline.SetLoRA changes them later.
+	LoRA []lora.Source
+	// HeadGroups cuts the heads of the visual attention into so many groups, a divisor of their number, of which one is on the
+	// device at a time: less memory for the same results; norms are computed again for each group. 0: 1.
+	HeadGroups int
+	// HostWeights is the type in which visual blocks wait, cross the bus and lie in their slots; "": as they are computed with.
+	HostWeights load.HostWeights
 	// QwenLayersInMemory is how many layers of the text encoder are on the device at once; 0 keeps as many as fit.
 	QwenLayersInMemory int
+	// QuantizeQwen holds the linear layers of the text encoder in 4 bits, bitsandbytes' NF4.
+	QuantizeQwen bool
 	// ExpandTokens is how many tokens an expanded prompt has at most; 0: 256, as upstream has it.
 	ExpandTokens int
 	// Offload takes every stage's weights from the device when the stage is over, and not only when another one needs
@@ -39,6 +56,14 @@ type Options struct {
 	// HostMemory is how much host memory blocks may wait in, in bytes; 0: what the machine has free.
 	HostMemory int64
 	Log        *slog.Logger // nil: silent
+}
+
+// hostWeights are Options.HostWeights by their name.
+func (o Options) hostWeights() load.HostWeights {
+	if o.HostWeights == "" {
+		return load.FullWeights
+	}
+	return o.HostWeights
 }
 
 // Request is one video to make. Zero values take what the configuration says.
@@ -60,9 +85,24 @@ type Request struct {
 	MagCache       bool // skip passes that change little
 	// ExpandPrompt lets the language model write the prompt out first. See Checkpoint.CheckExpansion.
 	ExpandPrompt bool
+	// ExpandedPrompt, with ExpandPrompt, is what an earlier run has written out: it is encoded instead of Prompt, and the
+	// language model is not asked again.
+	ExpandedPrompt string
+	// Prepared, if not nil, is what Pipeline.Prepare gave for this request: its prompts are not expanded and encoded again.
+	Prepared *Prepared
+	// Digests asks for the hashes of what the stages give, see Result. They cost a copy of the latents to the host per
+	// step, which is a part of the step's last submit; hashing runs beside the next step.
+	Digests bool
 	// Expanding, if not nil, is called with the expanded prompt so far whenever it has grown, on the goroutine of Generate.
 	Expanding func(text string)
 	Progress  func(Progress) // may be nil; called on the goroutine of Generate
+	// AfterStep, if not nil, is called after every step, on the goroutine of Generate; what it decides is done, and an error
+	// ends the run. The latents are copied to the host for it.
+	AfterStep func(Finished) (Decision, error)
+	// Preview asks for Finished.Preview.
+	Preview bool
+	// Resume continues the run that a state is of. All else about the video is the state's.
+	Resume *State
 }
 
 // Stage names a part of the work.
@@ -74,6 +114,7 @@ const (
 	StageExpand   Stage = "expand prompt" // with Request.ExpandPrompt
 	StageText     Stage = "encode text"
 	StageImage    Stage = "encode image"
+	StagePreview  Stage = "learn preview colours" // with Request.Preview
 	StageLoad     Stage = "load transformer"
 	StageDenoise  Stage = "denoise"
 	StageDecode   Stage = "decode"
@@ -91,21 +132,29 @@ type Result struct {
 	Clip     *Clip
 	Settings Settings // what was done, with the expanded prompt
 	Stats    Stats
+	Plan     *MemoryPlan // what was planned; with Options.Auto the run followed its choice
 	// Trace is what ran when: the stages, and the blocks and their copies while denoising. Empty unless the device measures
 	// time (engine.Options.Marks).
-	Trace swap.Trace
+	Trace   swap.Trace
+	Digests *receipt.Digests // nil unless Request.Digests
 }
 
 // Stats tell where time and memory went.
 type Stats struct {
-	Stages     []StageStats  `json:"stages"`
-	Swap       swap.Counters `json:"swap"`
-	SwapPlan   string        `json:"swap_plan"`
-	Timing     *swap.Timing  `json:"swap_timing,omitempty"` // with engine.Options.Marks: how copies and compute lay beside each other
-	Verdict    *swap.Verdict `json:"verdict,omitempty"`     // on the steps but for the first, in which kernels are compiled
-	PeakDevice int64         `json:"peak_device_bytes"`
-	PeakPinned int64         `json:"peak_pinned_bytes"`
-	Skipped    int           `json:"skipped_passes"`
+	Stages     []StageStats    `json:"stages"`
+	Swap       swap.Counters   `json:"swap"`
+	SwapPlan   string          `json:"swap_plan"`
+	Timing     *swap.Timing    `json:"swap_timing,omitempty"` // with engine.Options.Marks: how copies and compute lay beside each other
+	Verdict    *swap.Verdict   `json:"verdict,omitempty"`     // on the steps but for the first, in which kernels are compiled
+	Tiles      string          `json:"decode_tiles"`          // how the autoencoder cut the clip
+	HostTier   swap.HostTier   `json:"host_tier"`
+	StepTimes  []time.Duration `json:"steps_ns"`
+	PeakDevice int64           `json:"peak_device_bytes"`
+	PeakPinned int64           `json:"peak_pinned_bytes"`
+	Skipped    int             `json:"skipped_passes"`
+	StepsMade  int             `json:"steps_made"` // by this call: fewer than the settings' where a state was continued
+	// Rounding is how far weights are from the checkpoint's, with Options.Linear.
+	Rounding *load.RoundingReport `json:"rounding,omitempty"`
 }
 
 // StageStats are one stage's.
@@ -113,4 +162,5 @@ type StageStats struct {
 	Stage      Stage         `json:"stage"`
 	Took       time.Duration `json:"ns"`
 	PeakDevice int64         `json:"peak_device_bytes"`
+	PeakPinned int64         `json:"peak_pinned_bytes"`
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/lora"
 	"github.com/vkandinsky/vkandinsky/models/tokenizer"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -30,6 +31,10 @@ type Pipeline struct {
 	clipTok *tokenizer.Tokenizer
 	dit     *dit.Model    // nil while it is not loaded
 	tier    swap.HostTier // where its blocks wait
+	counted swap.Counters // what earlier clips' statistics say of it
+	prints  *fingerprints // of the weights; nil until they are asked for
+
+	adapters *lora.Set // merged into its weights; nil before they are opened
 }
 
 // networks are the open checkpoints with their configurations.
@@ -37,6 +42,7 @@ type networks struct {
 	dit, vae, qwen, clip *weights.Checkpoint
 	// Readers live as long as the checkpoints, so that every tensor is looked through for broken values once.
 	ditReader, vaeReader, qwenReader, clipReader load.Reader
+	qwen4Bits                                    *load.Kept // what qwenReader has quantized, kept until the text is encoded
 	vaeConfig                                    weights.VAEConfig
 	qwenConfig                                   weights.QwenConfig
 	clipConfig                                   weights.CLIPConfig
@@ -52,25 +58,30 @@ func New(ctx context.Context, d *engine.Device, c *Checkpoint, o Options) (*Pipe
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	if err := p.open(); err != nil {
+	if err := p.open(ctx); err != nil {
 		return nil, oneline.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-func (p *Pipeline) open() error {
+func (p *Pipeline) open(ctx context.Context) error {
 	if err := p.nets.open(p.ckpt); err != nil {
 		return err
 	}
-	if _, err := p.ditSwap().Plan(p.ckpt.ditConfig().NumVisualBlocks); err != nil {
+	if err := p.opts.checkLinear(); err != nil {
+		return err
+	}
+	if _, err := p.opts.ditSwap().Plan(p.ckpt.ditConfig().NumVisualBlocks); err != nil {
 		return requestError("%v", err)
 	}
 	var err error
 	if p.qwenTok, err = tokenizer.OpenQwenIn(p.ckpt.Layout.Files(), p.ckpt.Layout.QwenTokenizer); err != nil {
 		return err
 	}
-	p.clipTok, err = tokenizer.OpenCLIPIn(p.ckpt.Layout.Files(), p.ckpt.Layout.CLIPTokenizer)
-	return err
+	if p.clipTok, err = tokenizer.OpenCLIPIn(p.ckpt.Layout.Files(), p.ckpt.Layout.CLIPTokenizer); err != nil {
+		return err
+	}
+	return p.SetLoRA(ctx, p.opts.LoRA...)
 }
 
 func (n *networks) open(c *Checkpoint) error {
@@ -102,7 +113,8 @@ func (n *networks) openText(c *Checkpoint) error {
 	if n.qwenConfig, _, err = weights.LoadQwenConfig(c.Layout.Qwen, n.qwen); err != nil {
 		return err
 	}
-	n.qwenReader = load.FromCheckpoint(n.qwen)
+	n.qwen4Bits = load.Keep4Bits(load.FromCheckpoint(n.qwen))
+	n.qwenReader = n.qwen4Bits
 	if n.clip, err = c.Layout.CLIP.Open(weights.CLIP); err != nil {
 		return err
 	}
@@ -119,7 +131,9 @@ func (n *networks) openText(c *Checkpoint) error {
 
 // Close frees what is on the device and closes the files.
 func (p *Pipeline) Close() error {
-	errs := []error{p.freeTransformer()}
+	p.prints.stop() // it reads the files
+	p.prints = nil
+	errs := []error{p.freeTransformer(), p.closeLoRA()}
 	for _, c := range []*weights.Checkpoint{p.nets.dit, p.nets.vae, p.nets.qwen, p.nets.clip} {
 		if c != nil {
 			errs = append(errs, c.Close())
@@ -141,14 +155,27 @@ func (p *Pipeline) freeTransformer() error {
 // run is one call of Generate.
 type run struct {
 	*Pipeline
+	asked    Options // the pipeline's
+	opts     Options // the same with what a plan chose
+	auto     bool    // a plan chose
+	attempts int     // of making do with less
+	plan     *MemoryPlan
+	request  Request
+	arenas   []*engine.Arena // of all stages so far
 	settings Settings
 	progress func(Progress)
 	told     func(text string) // Request.Expanding
-	stats    Stats
-	arena    *engine.Arena // what lives through stages: prompts, first frame, latents
-	timed    bool          // the device measures time
-	clock    engine.Clock
-	trace    swap.Trace
+	// afterStep is Request.AfterStep.
+	afterStep func(Finished) (Decision, error)
+	preview   bool    // Request.Preview
+	colours   colours // for previews
+	stats     Stats
+	arena     *engine.Arena // what the stage leaves to those after it: prompts, first frame, latents
+	timed     bool          // the device measures time
+	clock     engine.Clock
+	trace     swap.Trace
+	prepared  *Prepared // nil where the prompts are still to be encoded
+	digest    *digester // nil when nobody asks for digests
 }
 
 // Generate makes a video. Errors about the request wrap ErrRequest and come before any work. A cancelled context ends
@@ -158,13 +185,28 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &run{Pipeline: p, settings: settings, progress: r.Progress, told: r.Expanding, arena: p.device.NewArena("clip")}
-	defer g.arena.Release()
+	if settings.resume == nil {
+		p.adapt(&settings)
+	}
+	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, progress: r.Progress, told: r.Expanding,
+		afterStep: r.AfterStep, preview: r.Preview, prepared: r.Prepared}
+	defer g.release()
+	if r.Digests {
+		g.digest = &digester{device: p.device, log: p.log}
+		defer g.digest.close()
+	}
+	if err := g.checkState(); err != nil {
+		return nil, err
+	}
+	if err := g.choose(r); err != nil {
+		return nil, err
+	}
 	clip, err := g.timedGenerate(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
+		p.nets.qwen4Bits.Forget()
 		return nil, oneline.Join(err, p.freeTransformer())
 	}
 	if p.opts.Offload {
@@ -172,7 +214,16 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 			return nil, err
 		}
 	}
-	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Trace: g.trace}, nil
+	g.learn()
+	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Plan: g.plan, Trace: g.trace, Digests: g.digest.digests()}, nil
+}
+
+// release gives back what stages left.
+func (g *run) release() {
+	g.device.LimitDeviceMemory(0)
+	for _, a := range g.arenas {
+		a.Release()
+	}
 }
 
 // timedGenerate compares the clocks first.
@@ -187,27 +238,39 @@ func (g *run) timedGenerate(ctx context.Context) (*Clip, error) {
 }
 
 func (g *run) generate(ctx context.Context) (*Clip, error) {
+	never := func() bool { return false }
 	var prompts []dit.Prompt
 	var first, latents engine.Tensor
 	var clip *Clip
+	resumed, over := g.settings.resume != nil, func() bool { return g.stepsMade() == g.settings.Steps }
 	stages := []struct {
 		stage Stage
-		skip  bool
+		skip  func() bool
 		work  func() error
 	}{
-		{StageExpand, !g.settings.ExpandPrompt, func() error { return g.expandPrompt(ctx) }},
-		{StageText, false, func() (err error) { prompts, err = g.encodeText(ctx); return }},
-		{StageImage, g.settings.image == nil, func() (err error) { first, err = g.encodeImage(ctx); return }},
-		{StageLoad, g.dit != nil, func() error { return g.loadTransformer(ctx) }},
-		{StageDenoise, false, func() (err error) { latents, err = g.denoise(ctx, prompts, first); return }},
-		{StageDecode, false, func() (err error) { clip, err = g.decode(ctx, latents); return }},
+		{StageExpand, func() bool { return resumed || !g.settings.expands() }, func() error { return g.expandPrompt(ctx) }},
+		{StageText, over, func() (err error) { prompts, err = g.encodeText(ctx); return }},
+		{StageImage, func() bool { return !g.settings.hasFirstFrame() }, func() (err error) { first, err = g.encodeImage(ctx); return }},
+		{StagePreview, func() bool { return !g.preview || over() }, func() error { return g.learnColours(ctx) }},
+		{StageLoad, func() bool { return g.dit != nil || over() }, func() error { return g.loadTransformer(ctx) }},
+		{StageDenoise, never, func() (err error) { latents, err = g.denoise(ctx, prompts, first); return }},
+		{StageDecode, never, func() (err error) { clip, err = g.decode(ctx, latents); return }},
 	}
-	for _, s := range stages {
-		if s.skip {
+	for k := 0; k < len(stages); k++ {
+		s := stages[k]
+		if s.skip() {
 			continue
 		}
-		if err := g.stage(ctx, s.stage, s.work); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.stage, advise(s.stage, err, g.opts))
+		err := g.stage(ctx, s.stage, s.work)
+		if err == nil {
+			continue
+		}
+		again, err := g.makeDo(s.stage, err)
+		if !again {
+			return nil, fmt.Errorf("%s: %w", s.stage, advise(s.stage, err, g.advised()))
+		}
+		if k--; s.stage == StageDenoise {
+			k-- // the transformer is loaded anew
 		}
 	}
 	return clip, nil
@@ -220,17 +283,26 @@ func (g *run) stage(ctx context.Context, stage Stage, work func() error) error {
 	}
 	g.report(stage, 0, 0)
 	mem := g.device.Mem
+	if err := g.device.Settle(); err != nil {
+		return err
+	}
+	g.device.WatchMemory()
 	mem.ResetPeak()
+	g.arena = g.device.NewArena("clip")
+	g.arenas = append(g.arenas, g.arena)
 	start := time.Now()
 	err := work()
-	s := StageStats{Stage: stage, Took: time.Since(start), PeakDevice: mem.Peak(memory.Device)}
+	if err != nil {
+		g.arena.Release()
+	}
+	s := StageStats{Stage: stage, Took: time.Since(start), PeakDevice: mem.Peak(memory.Device), PeakPinned: mem.Peak(memory.Upload) + mem.Peak(memory.Readback)}
 	g.stats.Stages = append(g.stats.Stages, s)
 	if g.timed {
 		begin := g.clock.At(start)
 		g.trace.Host = append(g.trace.Host, engine.Span{Label: string(stage), Start: begin, End: begin + float64(s.Took)})
 	}
 	g.stats.PeakDevice = max(g.stats.PeakDevice, s.PeakDevice)
-	g.stats.PeakPinned = max(g.stats.PeakPinned, mem.Peak(memory.Upload)+mem.Peak(memory.Readback))
+	g.stats.PeakPinned = max(g.stats.PeakPinned, s.PeakPinned)
 	g.log.Debug("stage over", "stage", stage, "took", s.Took, "peak", memory.Size(s.PeakDevice), "error", err)
 	return err
 }
@@ -242,8 +314,8 @@ func (g *run) report(stage Stage, done, total int) {
 }
 
 // ditSwap returns how the transformer's visual blocks are held, but for the host tier.
-func (p *Pipeline) ditSwap() dit.SwapOptions {
-	return dit.SwapOptions{Slots: p.opts.BlocksInMemory, Stream: p.opts.StreamSlots, Policy: p.opts.SwapPolicy}
+func (o Options) ditSwap() dit.SwapOptions {
+	return dit.SwapOptions{Slots: o.BlocksInMemory, Stream: o.StreamSlots, Policy: o.SwapPolicy, Host: o.HostWeights}
 }
 
 func (g *run) loadTransformer(ctx context.Context) error {
@@ -251,17 +323,22 @@ func (g *run) loadTransformer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	model, err := dit.New(ctx, g.device, g.nets.ditReader, g.ckpt.ditConfig(), options)
+	model, err := dit.New(ctx, g.device, g.transformerReader(), g.ckpt.ditConfig(), options)
 	if err != nil {
 		return err
 	}
-	g.dit = model
+	g.dit, g.counted = model, swap.Counters{}
+	if g.opts.Linear == load.LinearInt8 {
+		rounding := model.Rounding()
+		g.stats.Rounding = &rounding
+		g.log.Info("linear layers of the visual blocks are computed in 8-bit integers", "weights", rounding.String())
+	}
 	return nil
 }
 
 // ditOptions decides the host tier: pinned memory where it holds all waiting blocks, else the mapped file.
 func (g *run) ditOptions() (dit.Options, error) {
-	o := dit.Options{Precision: g.opts.Precision, Visual: g.ditSwap()}
+	o := dit.Options{Precision: g.opts.Precision, Linear: g.opts.Linear, HeadGroups: g.opts.HeadGroups, Visual: g.opts.ditSwap()}
 	tier := g.opts.HostTier
 	if tier == "" {
 		o.Visual.Tier = swap.Pinned
@@ -270,6 +347,9 @@ func (g *run) ditOptions() (dit.Options, error) {
 			return o, err
 		}
 		if tier = swap.Pinned; needs.Pinned > g.hostRoom() {
+			if o.Linear == load.LinearInt8 {
+				return o, pinnedOnly(needs.Pinned, g.hostRoom())
+			}
 			tier = swap.Mapped
 			g.log.Info("blocks stay in the checkpoint file: pinned host memory does not hold them", "needed", memory.Size(needs.Pinned), "free", memory.Size(g.hostRoom()))
 		}
@@ -280,13 +360,18 @@ func (g *run) ditOptions() (dit.Options, error) {
 
 // hostRoom is how many bytes of pinned memory blocks may take: the driver's budget and what the machine has free, less
 // an eighth for everybody else.
-func (g *run) hostRoom() int64 {
-	room := int64(1) << 62
-	if budget, left := g.device.Mem.Budget(memory.Upload); budget > 0 {
+func (g *run) hostRoom() int64 { return hostRoom(g.device, g.opts) }
+
+// anyRoom is what hostRoom returns where nothing is known to limit it.
+const anyRoom = 1 << 62
+
+func hostRoom(d *engine.Device, o Options) int64 {
+	room := int64(anyRoom)
+	if budget, left := d.Mem.Budget(memory.Upload); budget > 0 {
 		room = left
 	}
-	if g.opts.HostMemory > 0 {
-		return min(room, g.opts.HostMemory)
+	if o.HostMemory > 0 {
+		return min(room, o.HostMemory)
 	}
 	if free, ok := hostmem.Available(); ok {
 		room = min(room, free-free/8)

@@ -64,3 +64,43 @@ func TestPlanIsWhatARunTakes(t *testing.T) {
 		}
 	}
 }
+
+// With B, the time of a copy, a little above C, that of computing a block, slots to stream through can be worth more
+// than resident blocks; where copies hide, or far beyond, they are not.
+func TestKnownRatesDecideThroughHowManySlotsBlocksStream(t *testing.T) {
+	config, err := configs.Preset("config_5s_i2v_pro_20b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const compute = 100e12
+	plan := func(o Options, rates Rates) *MemoryPlan {
+		p, err := PlanRun(config, nil, o, Request{Seconds: 0, Width: 512, Height: 512}, PlanLimits{Device: 8 << 30, Host: 64 << 30, Half: true, Rates: rates})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	unknown := plan(Options{Auto: true}, Rates{})
+	if n := unknown.Choice.StreamSlots; n != 2 {
+		t.Errorf("%d slots without rates, want 2", n)
+	}
+	block := unknown.StepWork / float64(unknown.Swap.Blocks) / compute // seconds
+	more := 0
+	for _, ratio := range []float64{0.2, 1.1, 1.2, 1.3, 1.7, 8} {
+		rates := Rates{Compute: compute, Bus: float64(unknown.BlockBytes) / block / ratio}
+		p := plan(Options{Auto: true}, rates)
+		two := plan(Options{Auto: true, BlocksInMemory: p.Choice.BlocksInMemory, StreamSlots: 2}, rates)
+		if p.Predict(rates).Waiting > two.Predict(rates).Waiting {
+			t.Errorf("B = %g C: %d slots wait longer than 2", ratio, p.Choice.StreamSlots)
+		}
+		if p.Choice.StreamSlots > 2 {
+			more++
+		}
+		if ratio < 1 && p.Choice.StreamSlots != 2 {
+			t.Errorf("B = %g C: %d slots where nothing waits", ratio, p.Choice.StreamSlots)
+		}
+	}
+	if more == 0 {
+		t.Error("no rates lead to more slots")
+	}
+}

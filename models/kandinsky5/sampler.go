@@ -2,6 +2,7 @@ package kandinsky5
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -35,9 +36,27 @@ type DenoiseOptions struct {
 	// FirstFrame is the clean first frame of image-to-video, [1, H, W, C]; none for text-to-video.
 	FirstFrame engine.Tensor
 	MagCache   *MagCache // nil: every pass is made
+	// Recorded, if not nil, is called when step i, from 0, has been recorded and before it is waited for: what it records on
+	// the compute stream, such as a copy of the latents to the host, is done when OnStep is called.
+	Recorded func(i int)
 	// OnStep is called after each step; an error stops the run.
+	// Start is how many of the steps were made before: the latents are those that step Start begins with.
+	Start int
+	// Replay has the latents of earlier steps that MagCache's residuals are made from again, in the order of the steps.
+	Replay []Replay
+	// OnStep is called after each step; an error stops the run. ErrEnough ends it early and well: the latents become the
+	// clean clip that the step's velocity leads to.
 	OnStep func(Step) error
 }
+
+// Replay is an earlier step that a residual is still needed of.
+type Replay struct {
+	Step    int
+	Latents engine.Tensor // F32 [T, H, W, C], as the step began with them
+}
+
+// ErrEnough is what DenoiseOptions.OnStep returns to make no more steps.
+var ErrEnough = errors.New("enough steps")
 
 // Times returns the times that the steps begin at, as the transformer knows them: those that its pass is made for.
 func (o DenoiseOptions) Times() []float32 {
@@ -59,7 +78,7 @@ type Step struct {
 // Denoise integrates the rectified flow from noise to a clean clip, in place and in fp32 (kandinsky-5,
 // kandinsky/generation_utils.py): before every step image-to-video puts the clean first frame back, and once more at
 // the end, where the first frames are normalised too. The pass was made for the options' Times and has one prompt, or two
-// with guidance, the negative one second.
+// with guidance, the negative one second; where all steps were made before, there may be none.
 func Denoise(ctx context.Context, d *engine.Device, pass *dit.Pass, m *dit.Model, latents engine.Tensor, o DenoiseOptions) error {
 	residuals, release, err := magResiduals(d, m, latents, o)
 	if err != nil {
@@ -67,42 +86,88 @@ func Denoise(ctx context.Context, d *engine.Device, pass *dit.Pass, m *dit.Model
 	}
 	defer release()
 	s := d.Compute()
-	sigmas, times := Timesteps(o.Steps, o.SchedulerScale), o.Times()
-	input := dit.Input{Latents: latents}
-	if !o.FirstFrame.IsZero() {
-		input.MaskFrames = 1
+	if err := replay(ctx, s, pass, o, residuals); err != nil {
+		return err
 	}
-	for i := range o.Steps {
+	for i := o.Start; i < o.Steps; i++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		start := time.Now()
-		putFirstFrame(s, latents, o.FirstFrame)
-		input.Time = times[i]
 		skips, skipped := decide(o.MagCache, residuals)
-		v, err := pass.Evaluate(ctx, input, skips)
+		euler, err := step(ctx, s, pass, latents, i, o, skips)
+		if err == nil {
+			ops.EulerStep(s, euler)
+			if o.Recorded != nil {
+				o.Recorded(i)
+			}
+			err = oneline.Join(s.Finish(ctx), m.Err())
+		}
 		if err != nil {
 			return fmt.Errorf("step %d of %d: %w", i+1, o.Steps, err)
 		}
-		euler := ops.EulerArgs{Latents: latents, Cond: v[0], Guidance: float32(o.Guidance), Delta: sigmas[i+1] - sigmas[i]}
-		if Guided(o.Guidance) {
-			euler.Uncond = v[1]
+		if o.OnStep == nil {
+			continue
 		}
-		ops.EulerStep(s, euler)
-		if err := oneline.Join(s.Finish(ctx), m.Err()); err != nil {
-			return fmt.Errorf("step %d of %d: %w", i+1, o.Steps, err)
+		err = o.OnStep(Step{Index: i, Count: o.Steps, Took: time.Since(start), Skipped: skipped, Latents: latents})
+		if errors.Is(err, ErrEnough) {
+			euler.Delta = -Timesteps(o.Steps, o.SchedulerScale)[i+1]
+			ops.EulerStep(s, euler)
+			break
 		}
-		if o.OnStep != nil {
-			if err := o.OnStep(Step{Index: i, Count: o.Steps, Took: time.Since(start), Skipped: skipped, Latents: latents}); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 	}
-	if o.FirstFrame.IsZero() {
+	if !o.FirstFrame.IsZero() {
+		putFirstFrame(s, latents, o.FirstFrame)
+		NormalizeFirstFrames(s, latents)
+	}
+	return s.Finish(ctx)
+}
+
+// step evaluates the velocity of a step and says how to integrate it.
+func step(ctx context.Context, s *engine.Stream, pass *dit.Pass, latents engine.Tensor, i int, o DenoiseOptions, skips []dit.Skip) (ops.EulerArgs, error) {
+	sigmas := Timesteps(o.Steps, o.SchedulerScale)
+	input := dit.Input{Latents: latents, Time: o.Times()[i]}
+	if !o.FirstFrame.IsZero() {
+		input.MaskFrames = 1
+		putFirstFrame(s, latents, o.FirstFrame)
+	}
+	v, err := pass.Evaluate(ctx, input, skips)
+	if err != nil {
+		return ops.EulerArgs{}, err
+	}
+	euler := ops.EulerArgs{Latents: latents, Cond: v[0], Guidance: float32(o.Guidance), Delta: sigmas[i+1] - sigmas[i]}
+	if Guided(o.Guidance) {
+		euler.Uncond = v[1]
+	}
+	return euler, nil
+}
+
+// replay brings MagCache and its residuals to where the step Start finds them.
+func replay(ctx context.Context, s *engine.Stream, pass *dit.Pass, o DenoiseOptions, residuals []engine.Tensor) error {
+	if o.MagCache == nil || o.Start == 0 {
 		return nil
 	}
-	putFirstFrame(s, latents, o.FirstFrame)
-	NormalizeFirstFrames(s, latents)
+	from := residualSteps(o.MagCache.Plan(), o.Start)
+	o.MagCache.Advance(o.Start)
+	for _, r := range residuals {
+		s.Fill(r, 0) // one that is not made here is read, to no effect
+	}
+	for _, r := range o.Replay {
+		skips := make([]dit.Skip, len(residuals))
+		for k := range skips {
+			if from[k] == r.Step {
+				skips[k].Save = residuals[k]
+			} else {
+				skips[k].Use = residuals[k]
+			}
+		}
+		if _, err := step(ctx, s, pass, r.Latents, r.Step, o, skips); err != nil {
+			return fmt.Errorf("step %d of %d once more: %w", r.Step+1, o.Steps, err)
+		}
+	}
 	return s.Finish(ctx)
 }
 
@@ -122,7 +187,7 @@ func putFirstFrame(s *engine.Stream, latents, first engine.Tensor) {
 
 // magResiduals allocates what MagCache adds again, one tensor per branch.
 func magResiduals(d *engine.Device, m *dit.Model, latents engine.Tensor, o DenoiseOptions) ([]engine.Tensor, func(), error) {
-	if o.MagCache == nil {
+	if o.MagCache == nil || o.Start >= o.Steps {
 		return nil, func() {}, nil
 	}
 	branches := 1

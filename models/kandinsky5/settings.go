@@ -7,6 +7,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/internal/media"
+	"github.com/vkandinsky/vkandinsky/models/lora"
 )
 
 // ErrRequest is what every error about an impossible request wraps.
@@ -21,6 +22,7 @@ type Settings struct {
 	Prompt         string           `json:"prompt"`
 	ExpandPrompt   bool             `json:"expand_prompt"`
 	ExpandedPrompt string           `json:"expanded_prompt,omitempty"` // what was encoded instead of Prompt, once it is written
+	Trigger        string           `json:"trigger,omitempty"`         // what adapters put before it
 	NegativePrompt string           `json:"negative_prompt"`
 	Size           configs.Size     `json:"size"`
 	Geometry       configs.Geometry `json:"geometry"`
@@ -29,9 +31,14 @@ type Settings struct {
 	SchedulerScale float64          `json:"scheduler_scale"`
 	Seed           uint64           `json:"seed"`
 	MagCache       bool             `json:"magcache"`
+	LoRA           []lora.Applied   `json:"lora,omitempty"`
 	image          *Image           // the first frame, in the video's size
 	picture        *Image           // as it was given
+	resume         *State           // what is continued
 }
+
+// expands says whether the language model has still to write the prompt out.
+func (s Settings) expands() bool { return s.ExpandPrompt && s.ExpandedPrompt == "" }
 
 // defaultSchedulerScale is the shift that upstream's video pipelines use when a call names none (kandinsky-5,
 // kandinsky/t2v_pipeline.py and i2v_pipeline.py).
@@ -40,7 +47,18 @@ const defaultSchedulerScale = 10
 // Resolve fills a request's open ends from the configuration and refuses what cannot be; errors wrap ErrRequest and are
 // one line. No weights are needed for it.
 func Resolve(config *configs.Config, r Request) (Settings, error) {
+	if r.Resume != nil {
+		s := r.Resume.Settings
+		s.resume = r.Resume
+		return s, r.Resume.check(config)
+	}
 	s := Settings{Prompt: r.Prompt, Steps: r.Steps, Guidance: r.Guidance, SchedulerScale: r.SchedulerScale, Seed: r.Seed, MagCache: r.MagCache, ExpandPrompt: r.ExpandPrompt, picture: r.Image}
+	switch {
+	case r.Prepared != nil:
+		s.ExpandedPrompt = r.Prepared.expanded
+	case r.ExpandPrompt:
+		s.ExpandedPrompt = r.ExpandedPrompt
+	}
 	if strings.TrimSpace(r.Prompt) == "" {
 		return s, requestError("the prompt is empty")
 	}
@@ -57,22 +75,36 @@ func Resolve(config *configs.Config, r Request) (Settings, error) {
 	if s.SchedulerScale == 0 {
 		s.SchedulerScale = defaultSchedulerScale
 	}
+	if r.Seconds < 0 || r.Seconds > 60 {
+		return s, requestError("%d seconds of video: use 0 (one picture) to 20", r.Seconds)
+	}
+	if err := s.checkNumbers(config); err != nil {
+		return s, err
+	}
+	return s, s.resolveSize(config, r)
+}
+
+// checkNumbers refuses what cannot be sampled with.
+func (s *Settings) checkNumbers(config *configs.Config) error {
 	switch {
 	case s.Steps < 1 || s.Steps > 10000:
-		return s, requestError("%d sample steps: use 1 to 10000", s.Steps)
+		return requestError("%d sample steps: use 1 to 10000", s.Steps)
 	case !(s.Guidance >= 0 && s.Guidance <= 1000):
-		return s, requestError("guidance weight %g: use 0 to 1000", s.Guidance)
+		return requestError("guidance weight %g: use 0 to 1000", s.Guidance)
 	case !(s.SchedulerScale > 0 && s.SchedulerScale <= 1000):
-		return s, requestError("scheduler scale %g: use a number above 0, up to 1000", s.SchedulerScale)
-	case r.Seconds < 0 || r.Seconds > 60:
-		return s, requestError("%d seconds of video: use 0 (one picture) to 20", r.Seconds)
+		return requestError("scheduler scale %g: use a number above 0, up to 1000", s.SchedulerScale)
 	}
 	if s.MagCache {
 		if _, err := NewMagCache(config.MagRatios, s.Steps, Guided(s.Guidance)); err != nil {
-			return s, requestError("%v", err)
+			return requestError("%v", err)
 		}
 	}
-	return s, s.resolveSize(config, r)
+	return nil
+}
+
+// hasFirstFrame says whether the clip begins with a picture.
+func (s Settings) hasFirstFrame() bool {
+	return s.image != nil || s.resume != nil && s.resume.FirstFrame != nil
 }
 
 // resolveSize decides the picture's size and fits the first frame to it.

@@ -2,7 +2,6 @@ package kandinsky5
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -13,17 +12,17 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/qwen"
 	"github.com/vkandinsky/vkandinsky/models/tokenizer"
 	"github.com/vkandinsky/vkandinsky/models/vae"
-	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
-// texts are the prompts that are encoded: the prompt, written out or as it was given, and with guidance the negative
-// prompt.
+// texts are the prompts that are encoded: the prompt, written out or as it was given, behind the adapters' trigger, and with
+// guidance the negative prompt.
 func (s Settings) texts() []string {
 	prompt := s.Prompt
 	if s.ExpandedPrompt != "" {
 		prompt = s.ExpandedPrompt
 	}
+	prompt = s.Trigger + prompt
 	if Guided(s.Guidance) {
 		return []string{prompt, s.NegativePrompt}
 	}
@@ -33,6 +32,13 @@ func (s Settings) texts() []string {
 // encodeText makes the conditions of the transformer. Padded rows are dropped at once: no row of a prompt sees them, and
 // the transformer would mask them. The tensors belong to the run's arena.
 func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
+	if g.settings.resume != nil {
+		return g.restorePrompts(ctx)
+	}
+	defer g.nets.qwen4Bits.Forget()
+	if g.prepared != nil {
+		return g.restore(ctx)
+	}
 	texts := g.settings.texts()
 	pooled, err := g.pooled(ctx, texts)
 	if err != nil {
@@ -48,7 +54,7 @@ func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
 	for k := range prompts {
 		prompts[k] = dit.Prompt{Text: rows[k], Pooled: pooled[k]}
 	}
-	return prompts, nil
+	return prompts, g.digest.text(ctx, prompts)
 }
 
 // pooled encodes the bare texts with CLIP (kandinsky-5, kandinsky/models/text_embedders.py).
@@ -60,15 +66,19 @@ func (g *run) pooled(ctx context.Context, texts []string) ([][]float32, error) {
 	defer m.Close()
 	out := make([][]float32, len(texts))
 	for k, text := range texts {
-		prompt, err := g.clipTok.EncodeCLIP(text, g.ckpt.Config.Model.CLIP.MaxLength)
-		if err != nil {
-			return nil, err
-		}
-		if out[k], err = m.Pooled(ctx, prompt.IDs); err != nil {
+		if out[k], err = g.pooledText(ctx, m, text); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+func (p *Pipeline) pooledText(ctx context.Context, m *clip.Model, text string) ([]float32, error) {
+	prompt, err := p.clipTok.EncodeCLIP(text, p.ckpt.Config.Model.CLIP.MaxLength)
+	if err != nil {
+		return nil, err
+	}
+	return m.Pooled(ctx, prompt.IDs)
 }
 
 // template is the video template for every clip, also one that starts from a picture, and the image template for a
@@ -85,26 +95,42 @@ func (g *run) textRows(ctx context.Context, texts []string) ([]engine.Tensor, er
 	sequences := make([][]int32, len(texts))
 	crops := make([]int, len(texts))
 	for k, text := range texts {
-		prompt, err := g.qwenTok.EncodePrompt(g.settings.template(), text, g.ckpt.Config.Model.Qwen.MaxLength)
-		if err != nil {
+		var err error
+		if sequences[k], crops[k], err = g.tokens(text); err != nil {
 			return nil, err
-		}
-		sequences[k], crops[k] = prompt.IDs[:prompt.Valid()], prompt.Crop
-		if len(sequences[k]) <= crops[k] {
-			return nil, requestError("the prompt %.40q leaves no text after the template", text)
 		}
 	}
 	lengths := make([]int, len(texts))
 	for k := range lengths {
 		lengths[k] = len(sequences[k])
 	}
-	m, err := qwen.New(ctx, g.device, g.nets.qwenReader, g.nets.qwenConfig, qwen.Options{Precision: g.opts.Precision,
+	m, err := qwen.New(ctx, g.device, g.nets.qwenReader, g.nets.qwenConfig, qwen.Options{Precision: g.opts.Precision, Quantize: g.opts.QuantizeQwen,
 		LayersInMemory: g.opts.QwenLayersInMemory, Room: qwen.Work{Tokens: lengths}})
 	if err != nil {
 		return nil, err
 	}
 	rows, err := g.keepRows(ctx, m, sequences, crops)
+	g.logLayers(StageText, m)
 	return rows, oneline.Join(err, m.Close())
+}
+
+// logLayers tells how the text encoder's layers were held and what crossed the bus.
+func (p *Pipeline) logLayers(stage Stage, m *qwen.Model) {
+	c, plan := m.Counters()
+	p.log.Debug("text encoder", "stage", stage, "layers", plan.String(), "used", c.Accesses, "copied", c.Loads, "over the bus", memory.Size(c.Bytes), "reading", c.ReadTime,
+		"in 4 bits on the host", memory.Size(p.nets.qwen4Bits.Bytes()))
+}
+
+// tokens are a text's ids within its template, and how many of them come before the text.
+func (g *run) tokens(text string) (ids []int32, crop int, err error) {
+	prompt, err := g.qwenTok.EncodePrompt(g.settings.template(), text, g.ckpt.Config.Model.Qwen.MaxLength)
+	if err != nil {
+		return nil, 0, err
+	}
+	if ids, crop = prompt.IDs[:prompt.Valid()], prompt.Crop; len(ids) <= crop {
+		return nil, 0, requestError("the prompt %.40q leaves no text after the template", text)
+	}
+	return ids, crop, nil
 }
 
 func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, crops []int) ([]engine.Tensor, error) {
@@ -127,6 +153,12 @@ func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, 
 // encodeImage encodes the first frame: a sample of the posterior, scaled as the transformer sees latents, F32
 // [1, H, W, C].
 func (g *run) encodeImage(ctx context.Context) (engine.Tensor, error) {
+	if g.settings.resume != nil {
+		return g.restoreFirstFrame(ctx)
+	}
+	if err := g.roomForImage(); err != nil {
+		return engine.Tensor{}, err
+	}
 	v, err := vae.New(g.device, g.nets.vaeReader, g.nets.vaeConfig, g.opts.Precision)
 	if err != nil {
 		return engine.Tensor{}, err
@@ -160,26 +192,29 @@ func (g *run) encodeImage(ctx context.Context) (engine.Tensor, error) {
 	}
 	defer posterior.Free()
 	posterior.Sample(g.device.Compute(), first, noise, g.nets.vaeConfig.ScalingFactor)
-	return first, g.device.Compute().Finish(ctx)
+	if err := g.device.Compute().Finish(ctx); err != nil {
+		return first, err
+	}
+	return first, g.digest.firstFrame(ctx, first)
 }
 
-// denoise draws the noise and integrates it, returning the clean latents, F32 [T, H, W, C].
+// denoise integrates from noise, or from where a state stands, and returns the clean latents, F32 [T, H, W, C].
 func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Tensor) (engine.Tensor, error) {
 	s, geometry := g.settings, g.settings.Geometry
-	channels := g.ckpt.Config.Model.DiT.InVisualDim
-	latents := g.arena.Alloc("latents", engine.F32, geometry.LatentFrames, geometry.LatentHeight, geometry.LatentWidth, channels)
-	if err := g.arena.Err(); err != nil {
-		return engine.Tensor{}, err
-	}
-	noise, err := LatentNoise(s.Seed, int(latents.Elems()))
+	latents, err := g.startLatents(ctx)
 	if err != nil {
-		return engine.Tensor{}, err
+		return latents, err
 	}
-	if err := g.device.UploadF32(ctx, latents, noise); err != nil {
-		return engine.Tensor{}, err
+	options := DenoiseOptions{Steps: s.Steps, SchedulerScale: s.SchedulerScale, Guidance: s.Guidance, FirstFrame: first, Start: g.stepsMade()}
+	if options.Start == s.Steps {
+		err := Denoise(ctx, g.device, nil, nil, latents, options)
+		if err == nil {
+			err = g.digest.final(ctx, latents)
+		}
+		return latents, err
 	}
+	options.Recorded = func(int) { g.digest.record(latents) }
 	size := dit.Size{Frames: geometry.LatentFrames, Height: geometry.LatentHeight, Width: geometry.LatentWidth, RopeScale: RopeScale(g.ckpt.Config)}
-	options := DenoiseOptions{Steps: s.Steps, SchedulerScale: s.SchedulerScale, Guidance: s.Guidance, FirstFrame: first}
 	pass, err := g.dit.NewPass(ctx, dit.PassOptions{Size: size, Prompts: prompts, Times: options.Times()})
 	if err != nil {
 		return engine.Tensor{}, err
@@ -190,22 +225,86 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 			return engine.Tensor{}, err
 		}
 	}
-	steps := &stepTimes{}
-	g.device.Compute().TakeSpans()
-	options.OnStep = func(step Step) error {
-		g.stats.Skipped += step.Skipped
-		steps.add(step.Took, g.device.Compute().TakeSpans())
-		g.report(StageDenoise, step.Index+1, step.Count)
-		return nil
+	earlier := g.device.NewArena("earlier steps")
+	defer earlier.Release()
+	if options.Replay, err = g.restoreEarlier(ctx, earlier, latents); err != nil {
+		return engine.Tensor{}, err
 	}
-	g.report(StageDenoise, 0, s.Steps)
+	steps := &stepTimes{}
+	if options.OnStep, err = g.onStep(ctx, steps, func() (*keeper, error) { return g.newKeeper(ctx, prompts, first, latents, options.MagCache) }); err != nil {
+		return engine.Tensor{}, err
+	}
+	g.device.Compute().TakeSpans()
+	g.report(StageDenoise, options.Start, s.Steps)
 	err = Denoise(ctx, g.device, pass, g.dit, latents, options)
 	counters, plan := g.dit.Counters()
-	g.stats.Swap, g.stats.SwapPlan = counters, plan.String()
+	g.stats.Swap, g.stats.SwapPlan, g.stats.StepsMade = counters.Since(g.counted), plan.String(), len(steps.took)
+	g.counted = counters
+	g.stats.HostTier, g.stats.StepTimes = g.tier, steps.took
 	if g.timed {
 		g.judge(steps, plan)
 	}
+	if err == nil {
+		err = g.digest.final(ctx, latents)
+	}
 	return latents, err
+}
+
+// startLatents are the noise of the seed, or a state's latents, F32 [T, H, W, C].
+func (g *run) startLatents(ctx context.Context) (engine.Tensor, error) {
+	geometry := g.settings.Geometry
+	latents := g.arena.Alloc("latents", engine.F32, geometry.LatentFrames, geometry.LatentHeight, geometry.LatentWidth, g.ckpt.Config.Model.DiT.InVisualDim)
+	if err := g.arena.Err(); err != nil {
+		return engine.Tensor{}, err
+	}
+	if g.settings.resume != nil {
+		if err := g.digest.start(latents, nil, g.settings.Steps); err != nil {
+			return engine.Tensor{}, err
+		}
+		return latents, g.device.UploadF32(ctx, latents, g.settings.resume.Latents)
+	}
+	noise, err := LatentNoise(g.settings.Seed, int(latents.Elems()))
+	if err != nil {
+		return engine.Tensor{}, err
+	}
+	if err := g.digest.start(latents, noise, g.settings.Steps); err != nil {
+		return engine.Tensor{}, err
+	}
+	return latents, g.device.UploadF32(ctx, latents, noise)
+}
+
+// stepsMade is how many steps were made before this call.
+func (g *run) stepsMade() int {
+	if g.settings.resume == nil {
+		return 0
+	}
+	return g.settings.resume.Step
+}
+
+// onStep returns what happens after each step.
+func (g *run) onStep(ctx context.Context, steps *stepTimes, newKeeper func() (*keeper, error)) (func(Step) error, error) {
+	var states *keeper
+	if g.afterStep != nil {
+		var err error
+		if states, err = newKeeper(); err != nil {
+			return nil, err
+		}
+	}
+	return func(step Step) error {
+		g.stats.Skipped += step.Skipped
+		g.digest.step(step.Index)
+		steps.add(step.Took, g.device.Compute().TakeSpans())
+		g.report(StageDenoise, step.Index+1, step.Count)
+		if states != nil {
+			if err := g.stepDone(ctx, states, step); err != nil {
+				return err
+			}
+		}
+		if step.Index+1 == step.Count {
+			return nil
+		}
+		return g.squeeze(ctx)
+	}, nil
 }
 
 // stepTimes collects what the steps took.
@@ -242,72 +341,4 @@ func (g *run) judge(s *stepTimes, plan swap.Plan) {
 	}
 	verdict := swap.Judge(r)
 	g.stats.Verdict = &verdict
-}
-
-// decode turns latents into frames. Larger tiles give better pictures, so the transformer makes room for them.
-func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) {
-	if g.opts.Offload {
-		if err := g.freeTransformer(); err != nil {
-			return nil, err
-		}
-	}
-	tiling, err := g.decodeTiling()
-	if err != nil {
-		return nil, err
-	}
-	v, err := vae.New(g.device, g.nets.vaeReader, g.nets.vaeConfig, g.opts.Precision)
-	if err != nil {
-		return nil, err
-	}
-	defer v.Close()
-	if err := v.LoadDecoder(ctx); err != nil {
-		return nil, err
-	}
-	geometry := g.settings.Geometry
-	clip := &Clip{Frames: geometry.Frames, Height: g.settings.Size.Height, Width: g.settings.Size.Width, Pix: make([]uint8, 3*geometry.Frames*g.settings.Size.Height*g.settings.Size.Width)}
-	options := vae.DecodeOptions{Tiling: tiling, Gain: float32(1 / g.nets.vaeConfig.ScalingFactor), Progress: func(done, total int) { g.report(StageDecode, done, total) }}
-	frame := 3 * clip.Height * clip.Width
-	err = v.Decode(ctx, latents, options, func(f vae.Frames) error {
-		if f.Height != clip.Height || f.Width != clip.Width || (f.First+f.Count)*frame > len(clip.Pix) {
-			return fmt.Errorf("the decoder made frames %d to %d of %d×%d, the clip has %d of %d×%d", f.First, f.First+f.Count, f.Width, f.Height, clip.Frames, clip.Width, clip.Height)
-		}
-		copy(clip.Pix[f.First*frame:], f.RGB)
-		return nil
-	})
-	return clip, err
-}
-
-// decodeTiling chooses the largest tiles that the memory holds, without the transformer where it would be in the way.
-func (g *run) decodeTiling() (vae.Tiling, error) {
-	model := vae.Model{Config: g.nets.vaeConfig, Precision: g.opts.Precision, Stored: storedType(g.nets.vae), Limits: vae.LimitsOf(g.device.Caps(), g.opts.Precision)}
-	size := vae.Size{Frames: g.settings.Geometry.Frames, Height: g.settings.Size.Height, Width: g.settings.Size.Width}
-	whole, err := model.FitTiling(size, 1<<62)
-	if err != nil {
-		return whole, err
-	}
-	need, err := model.DecodeNeed(size, whole, false)
-	if err != nil {
-		return whole, err
-	}
-	budget, left := g.device.Mem.Budget(memory.Device)
-	if budget == 0 {
-		return whole, nil
-	}
-	if need.Bytes() > left && g.dit != nil {
-		if err := oneline.Join(g.freeTransformer(), g.device.Settle()); err != nil {
-			return whole, err
-		}
-		_, left = g.device.Mem.Budget(memory.Device)
-	}
-	return model.FitTiling(size, left)
-}
-
-// storedType is the type of a checkpoint's matrices.
-func storedType(c *weights.Checkpoint) weights.DType {
-	for _, name := range c.Names() {
-		if t, ok := c.Tensor(name); ok && len(t.Shape) > 1 {
-			return t.DType
-		}
-	}
-	return weights.F16
 }

@@ -11,13 +11,26 @@ type Blocks struct {
 	Layout   Group
 	prefixes []string
 	reader   Reader
+	rounding *Rounding
 }
 
 // NewBlocks lays out blocks whose tensors' names begin with these prefixes. Blocks that are not alike are an error.
 func NewBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision) (*Blocks, error) {
-	b := &Blocks{prefixes: prefixes, reader: r}
+	return NewRoundedBlocks(spec, prefixes, r, p, LinearFull)
+}
+
+// NewRoundedBlocks is NewBlocks with the weights of linear layers in the numbers that linear says.
+func NewRoundedBlocks(spec weights.Spec, prefixes []string, r Reader, p Precision, linear Linear) (*Blocks, error) {
+	rounding, types := &Rounding{}, newAlike(spec, prefixes, r)
+	return newBlocks(prefixes, r, rounding, func(prefix string) (Group, error) {
+		return newGroup(spec, prefix, types, p, noFold, noNF4, linear, rounding)
+	})
+}
+
+func newBlocks(prefixes []string, r Reader, rounding *Rounding, group func(prefix string) (Group, error)) (*Blocks, error) {
+	b := &Blocks{prefixes: prefixes, reader: r, rounding: rounding}
 	for k, prefix := range prefixes {
-		g, err := NewGroup(spec, prefix, r, p)
+		g, err := group(prefix)
 		if err != nil {
 			return nil, err
 		}
@@ -43,7 +56,22 @@ func (b *Blocks) Block(i int) Group {
 	return g
 }
 
+// Rounding tells how much rounding to bytes has changed the weights that were read.
+func (b *Blocks) Rounding() RoundingReport { return b.rounding.Report() }
+
 // Read packs block i into dst.
 func (b *Blocks) Read(ctx context.Context, i int, dst []byte) error {
 	return b.Layout.Read(ctx, b.reader, b.prefixes[i], dst)
+}
+
+// With returns the same blocks as another reader gives them. It must give tensors of the same types.
+func (b *Blocks) With(r Reader) *Blocks {
+	other := *b
+	other.reader = r
+	return &other
+}
+
+// Patch reads those tensors of block i that changed over its old bytes.
+func (b *Blocks) Patch(ctx context.Context, i int, dst []byte, changed func(name string) bool) error {
+	return b.Layout.readSome(ctx, b.reader, b.prefixes[i], dst, changed)
 }

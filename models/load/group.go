@@ -3,10 +3,12 @@ package load
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
+	"github.com/vkandinsky/vkandinsky/internal/nf4"
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
@@ -25,11 +27,22 @@ type Group struct {
 // Entry is a tensor's place in a group.
 type Entry struct {
 	Name   string // without the group's prefix
-	Shape  []int  // on the device; a convolution's is [out, kt, kh, kw, in]
+	Shape  []int  // on the device; a convolution's is [out, kt, kh, kw, in], that of a matrix in 4 bits the number of its bytes
 	File   []int  // in the checkpoint
 	DType  engine.DType
-	Offset int64  // bytes
-	Fold   [3]int // the upsampling that is folded into a convolution's weights (ops.FoldConvWeights), zero for none
+	Offset int64       // bytes
+	Fold   [3]int      // the upsampling that is folded into a convolution's weights (ops.FoldConvWeights), zero for none
+	NF4    *nf4.Layout // of a matrix in 4 bits, nil for others
+
+	rounding *Rounding // of a weight that is rounded to bytes (I8), whose scales follow them; nil for others
+}
+
+// Bytes returns what the tensor takes, with its scales.
+func (e Entry) Bytes() int64 {
+	if e.rounding != nil {
+		return e.scaleOffset() + 4*int64(e.Shape[0])
+	}
+	return elements(e.Shape) * e.DType.Size()
 }
 
 // Reader gives tensors by their full names.
@@ -44,12 +57,22 @@ type Reader interface {
 // NewGroup lays out the tensors of a spec whose names begin with prefix. Matrices get the type that the precision asks
 // for; vectors (biases, norm gains) are fp32, being small.
 func NewGroup(spec weights.Spec, prefix string, r Reader, p Precision) (Group, error) {
-	return NewFoldedGroup(spec, prefix, r, p, func(string) [3]int { return [3]int{} })
+	return newGroup(spec, prefix, r, p, noFold, noNF4, LinearFull, nil)
 }
 
 // NewFoldedGroup is NewGroup with the upsampling that fold returns folded into a convolution's weights, by its name;
 // zero for none.
 func NewFoldedGroup(spec weights.Spec, prefix string, r Reader, p Precision, fold func(name string) [3]int) (Group, error) {
+	return newGroup(spec, prefix, r, p, fold, noNF4, LinearFull, nil)
+}
+
+func noFold(string) [3]int { return [3]int{} }
+
+func noNF4(string, []int) *nf4.Layout { return nil }
+
+// newGroup lays out a group; hold returns how a matrix is held in 4 bits, by its name without prefix, nil if it is not, and linear which
+// become bytes.
+func newGroup(spec weights.Spec, prefix string, r Reader, p Precision, fold func(name string) [3]int, hold func(name string, shape []int) *nf4.Layout, linear Linear, rounding *Rounding) (Group, error) {
 	g := Group{Prefix: prefix, index: map[string]int{}}
 	for _, e := range spec {
 		name, ok := strings.CutPrefix(e.Name, prefix)
@@ -72,9 +95,15 @@ func NewFoldedGroup(spec weights.Spec, prefix string, r Reader, p Precision, fol
 				entry.Shape = ops.FoldedShape(e.Shape[0], e.Shape[1], [3]int(e.Shape[2:]), up)
 			}
 		}
+		if linear.rounds(name, e.Shape) {
+			entry.DType, entry.rounding = engine.I8, rounding
+		}
+		if entry.NF4 = hold(name, e.Shape); entry.NF4 != nil {
+			entry.Shape, entry.DType = []int{int(entry.NF4.Bytes())}, engine.U8
+		}
 		g.index[name] = len(g.Entries)
 		g.Entries = append(g.Entries, entry)
-		g.Bytes += (elements(entry.Shape)*entry.DType.Size() + alignment - 1) &^ (alignment - 1)
+		g.Bytes += (entry.Bytes() + alignment - 1) &^ (alignment - 1)
 	}
 	if len(g.Entries) == 0 {
 		return g, fmt.Errorf("no tensor of the network is called %s…", prefix)
@@ -84,12 +113,19 @@ func NewFoldedGroup(spec weights.Spec, prefix string, r Reader, p Precision, fol
 
 // Read packs the whole group into dst of Bytes bytes, taking names with another prefix: blocks share one layout.
 func (g Group) Read(ctx context.Context, r Reader, prefix string, dst []byte) error {
+	return g.readSome(ctx, r, prefix, dst, func(string) bool { return true })
+}
+
+// readSome is Read of the tensors that are wanted, by their full names.
+func (g Group) readSome(ctx context.Context, r Reader, prefix string, dst []byte, wanted func(name string) bool) error {
 	for _, e := range g.Entries {
+		if !wanted(prefix + e.Name) {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		size := elements(e.Shape) * e.DType.Size()
-		if err := e.read(ctx, r, prefix+e.Name, dst[e.Offset:e.Offset+size]); err != nil {
+		if err := e.read(ctx, r, prefix+e.Name, dst[e.Offset:e.Offset+e.Bytes()]); err != nil {
 			return err
 		}
 	}
@@ -97,6 +133,12 @@ func (g Group) Read(ctx context.Context, r Reader, prefix string, dst []byte) er
 }
 
 func (e Entry) read(ctx context.Context, r Reader, name string, dst []byte) error {
+	if e.rounding != nil {
+		return e.readRounded(ctx, r, name, dst)
+	}
+	if e.NF4 != nil {
+		return readNF4(ctx, r, name, e.File, *e.NF4, dst)
+	}
 	if len(e.File) != 5 {
 		return r.Read(ctx, name, e.File, e.DType, dst)
 	}
@@ -124,6 +166,11 @@ func elements(shape []int) int64 {
 		n *= int64(s)
 	}
 	return n
+}
+
+// Has says whether a tensor of the group is one of those, by their full names.
+func (g Group) Has(which func(name string) bool) bool {
+	return slices.ContainsFunc(g.Entries, func(e Entry) bool { return which(g.Prefix + e.Name) })
 }
 
 // sameLayout says whether two groups differ in the prefix only.

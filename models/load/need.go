@@ -1,6 +1,8 @@
 package load
 
 import (
+	"slices"
+
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/memory"
 )
@@ -14,6 +16,7 @@ type Item struct {
 
 // Need collects what a stage has on the device at one time.
 type Need struct {
+	Cut   memory.Cut // how the allocator cuts memory
 	items []Item
 	sizes []int64
 }
@@ -36,8 +39,13 @@ func (n *Need) AddBuffers(when string, buffers ...Buffer) {
 	}
 }
 
+// After returns the need of a stage that begins when something is on the device already.
+func (n *Need) After(held *Need) *Need {
+	return &Need{Cut: n.Cut, items: append(slices.Clone(held.items), n.items...), sizes: append(slices.Clone(held.sizes), n.sizes...)}
+}
+
 // Bytes returns the device memory taken, in whole chunks of the allocator.
-func (n *Need) Bytes() int64 { return memory.Footprint(n.sizes...) }
+func (n *Need) Bytes() int64 { return n.Cut.Footprint(n.sizes...) }
 
 // Items lists all that was counted, and what chunks that small regions share hold besides; together they are Bytes.
 func (n *Need) Items() []Item {

@@ -6,13 +6,16 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/vk"
+	"github.com/vkandinsky/vkandinsky/internal/nf4"
 	"github.com/vkandinsky/vkandinsky/memory"
 )
 
 // Params is a group on the device.
 type Params struct {
-	group Group
-	mem   memory.Region
+	group  Group
+	mem    memory.Region
+	packed *Packed       // nil unless mem holds a packed block
+	room   memory.Region // of its coded matrices
 }
 
 // Bind says where a group lies.
@@ -35,7 +38,35 @@ func (p Params) Maybe(name string) (engine.Tensor, bool) {
 		return engine.Tensor{}, false
 	}
 	e := p.group.Entries[k]
-	return engine.Tensor{Mem: p.mem, Offset: e.Offset, DType: e.DType, Shape: e.Shape}, true
+	mem, offset := p.mem, e.Offset
+	if p.packed != nil {
+		at := p.packed.places[k]
+		if offset = at.offset; at.scales != 0 {
+			mem, offset = p.room, at.unpacked
+		}
+	}
+	return engine.Tensor{Mem: mem, Offset: offset, DType: e.DType, Shape: e.Shape}, true
+}
+
+// Group returns the group.
+func (p Params) Group() Group { return p.group }
+
+// NF4 returns the layout of a tensor that is held in 4 bits, nil for others.
+func (p Params) NF4(name string) *nf4.Layout {
+	if k, ok := p.group.index[name]; ok {
+		return p.group.Entries[k].NF4
+	}
+	return nil
+}
+
+// Scale returns the scales of a weight's rows where it is rounded to bytes, the zero Tensor where it is not.
+func (p Params) Scale(name string) engine.Tensor {
+	k, ok := p.group.index[name]
+	if !ok || p.group.Entries[k].rounding == nil {
+		return engine.Tensor{}
+	}
+	e := p.group.Entries[k]
+	return engine.Tensor{Mem: p.mem, Offset: e.Offset + e.scaleOffset(), DType: engine.F32, Shape: e.Shape[:1]}
 }
 
 // Mem returns the memory that holds the group.
@@ -58,6 +89,11 @@ func Resident(ctx context.Context, d *engine.Device, r Reader, g Group, label st
 	return p, nil
 }
 
+// Refill reads the group anew, from a reader that gives the same types, into its memory. No work that uses it may be under way.
+func (p Params) Refill(ctx context.Context, d *engine.Device, r Reader, label string) error {
+	return p.upload(ctx, d, r, label)
+}
+
 // Free gives the group's memory back.
 func (p Params) Free(d *engine.Device) { d.FreeRegion(p.mem) }
 
@@ -71,8 +107,7 @@ func (p Params) upload(ctx context.Context, d *engine.Device, r Reader, label st
 	s := d.Compute()
 	for _, run := range p.group.runs(pieceBytes) {
 		for _, e := range run.entries {
-			size := elements(e.Shape) * e.DType.Size()
-			if err := e.read(ctx, r, p.group.Prefix+e.Name, staging.Bytes()[e.Offset-run.offset:][:size]); err != nil {
+			if err := e.read(ctx, r, p.group.Prefix+e.Name, staging.Bytes()[e.Offset-run.offset:][:e.Bytes()]); err != nil {
 				return err
 			}
 		}

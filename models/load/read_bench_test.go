@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/internal/nf4"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
@@ -38,6 +39,24 @@ func BenchmarkRead(b *testing.B) {
 				r := FromCheckpoint(ckpt) // a new one, so that values are looked at again
 				for k := range 8 {
 					if err := r.Read(b.Context(), fmt.Sprint(k), shape, engine.BF16, dst); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("%v/to 4 bits", stored), func(b *testing.B) {
+			ckpt, err := weights.OpenCheckpoint(path)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer ckpt.Close()
+			l := nf4.Layout{Rows: shape[0], Cols: shape[1]}
+			dst := make([]byte, l.Bytes())
+			b.SetBytes(size)
+			r := FromCheckpoint(ckpt)
+			for range b.N {
+				for k := range 8 {
+					if err := r.ReadNF4(b.Context(), fmt.Sprint(k), shape, l, dst); err != nil {
 						b.Fatal(err)
 					}
 				}

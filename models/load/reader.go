@@ -9,17 +9,22 @@ import (
 	"sync"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/internal/nf4"
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
 // FromCheckpoint reads tensors of a checkpoint. Each is checked for values that are not finite the first time it is
 // read, so a broken file is refused and not computed with.
-func FromCheckpoint(c *weights.Checkpoint) Reader { return &checkpointReader{ckpt: c} }
+// Matrices that are stored in 4 bits are read as what they stand for.
+func FromCheckpoint(c *weights.Checkpoint) NF4Reader { return &checkpointReader{ckpt: c} }
 
 type checkpointReader struct {
 	ckpt    *weights.Checkpoint
 	checked sync.Map // names of tensors known to be finite
+
+	makeQuantizer sync.Once
+	quantizer     *nf4.Quantizer
 }
 
 func (r *checkpointReader) DType(name string) (weights.DType, error) {
@@ -27,12 +32,21 @@ func (r *checkpointReader) DType(name string) (weights.DType, error) {
 	if !ok {
 		return 0, fmt.Errorf("%s: tensor %q is missing", r.ckpt.Path(), name)
 	}
+	if _, ok, err := r.ckpt.NF4(name); ok || err != nil {
+		return weights.BF16, err
+	}
 	return t.DType, nil
 }
 
 func (r *checkpointReader) Read(ctx context.Context, name string, shape []int, to engine.DType, dst []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if q, ok, err := r.stored(name, shape); ok || err != nil {
+		if err != nil {
+			return err
+		}
+		return q.Values(dst, 0, int(elements(shape)), fileType(to))
 	}
 	t, err := r.ckpt.Require(name, shape...)
 	if err != nil {

@@ -54,13 +54,18 @@ func (r *checkpointReader) ReadRows(ctx context.Context, name string, shape []in
 		return err
 	}
 	rowBytes(name, shape, from, count, to, dst)
+	if q, ok, err := r.stored(name, shape); ok || err != nil {
+		if err != nil {
+			return err
+		}
+		row := int(elements(shape[1:]))
+		return q.Values(dst, from*row, count*row, fileType(to))
+	}
 	t, err := r.ckpt.Require(name, shape...)
 	if err != nil {
 		return err
 	}
-	row := int(elements(shape[1:])) * t.DType.Size()
-	t.Shape = append([]int{count}, shape[1:]...)
-	t.Data = t.Data[from*row : (from+count)*row]
+	t = t.Rows(from, count)
 	key := rowsKey{name, from, count}
 	_, whole := r.checked.Load(name)
 	if _, ok := r.checked.Load(key); ok || whole {

@@ -14,6 +14,7 @@ import (
 // goldenCase is the reference case: a small model with random weights and what the public implementation computed.
 type goldenCase struct {
 	file   *weights.File
+	ckpt   *weights.Checkpoint
 	reader load.Reader
 	config weights.QwenConfig
 }
@@ -29,7 +30,7 @@ func openGolden(t *testing.T) *goldenCase {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &goldenCase{file: f, reader: load.FromCheckpoint(ckpt), config: weights.Qwen7B()}
+	g := &goldenCase{file: f, ckpt: ckpt, reader: load.FromCheckpoint(ckpt), config: weights.Qwen7B()}
 	for key, v := range map[string]any{"text_config": &g.config.Text, "vision_config": &g.config.Vision} {
 		if err := json.Unmarshal([]byte(f.Metadata()[key]), v); err != nil {
 			t.Fatal(err)

@@ -25,7 +25,7 @@ func (m *Model) layer(s *engine.Stream, i int, p load.Params, q *sequence, w wor
 	}
 	ops.Rope(s, rotated)
 	ops.Attention(s, a)
-	ops.Matmul(s, ops.MatmulArgs{X: h, W: p.Get("self_attn.o_proj.weight"), Y: q.x, Add: true, Half: m.half})
+	linear(s, p, "self_attn.o_proj", ops.MatmulArgs{X: h, Y: q.x, Add: true, Half: m.half})
 
 	ops.RMSNorm(s, ops.RMSNormArgs{X: q.x, Y: h, Weight: p.Get("post_attention_layernorm.weight"), Eps: m.eps()})
 	feedForward(s, p, h, q.x, w.gate, w.up, m.half)
@@ -33,7 +33,14 @@ func (m *Model) layer(s *engine.Stream, i int, p load.Params, q *sequence, w wor
 
 // project computes a projection of h to heads: [heads, rows, d].
 func (m *Model) project(s *engine.Stream, p load.Params, name string, h, y engine.Tensor) {
-	ops.Matmul(s, ops.MatmulArgs{X: h, W: p.Get(name + ".weight"), Bias: p.Get(name + ".bias"), Y: y, HeadDim: y.Dim(2), Half: m.half})
+	linear(s, p, name, ops.MatmulArgs{X: h, Y: y, HeadDim: y.Dim(2), Half: m.half})
+}
+
+// linear records a linear layer by its name; it has the bias that the group has.
+func linear(s *engine.Stream, p load.Params, name string, a ops.MatmulArgs) {
+	a.W, a.NF4 = p.Get(name+".weight"), p.NF4(name+".weight")
+	a.Bias, _ = p.Maybe(name + ".bias")
+	ops.Matmul(s, a)
 }
 
 func (m *Model) eps() float32 { return float32(m.Config.Text.RMSNormEps) }

@@ -2,6 +2,7 @@ package qwen
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
@@ -15,7 +16,7 @@ type layout struct {
 	blocks *load.Blocks
 }
 
-func layoutOf(config weights.QwenConfig, r load.Reader, p load.Precision) (l layout, err error) {
+func layoutOf(config weights.QwenConfig, r load.Reader, p load.Precision, quantize bool) (l layout, err error) {
 	if err := config.Validate(); err != nil {
 		return l, err
 	}
@@ -29,7 +30,7 @@ func layoutOf(config weights.QwenConfig, r load.Reader, p load.Precision) (l lay
 	if l.norm, err = load.NewGroup(spec, "model.norm.", r, p); err != nil {
 		return l, err
 	}
-	l.blocks, err = load.NewBlocks(spec, prefixes("model.layers.", config.Text.NumHiddenLayers), r, p)
+	l.blocks, err = load.New4BitBlocks(spec, prefixes("model.layers.", config.Text.NumHiddenLayers), r, p, quantize)
 	return l, err
 }
 
@@ -39,16 +40,16 @@ type visionLayout struct {
 	blocks        []load.Group
 }
 
-func visionLayoutOf(config weights.QwenConfig, r load.Reader, p load.Precision) (l visionLayout, err error) {
+func visionLayoutOf(config weights.QwenConfig, r load.Reader, p load.Precision, quantize bool) (l visionLayout, err error) {
 	spec := weights.QwenVisionSpec(config)
 	if l.patch, err = load.NewGroup(spec, "visual.patch_embed.", r, p); err != nil {
 		return l, err
 	}
-	if l.merger, err = load.NewGroup(spec, "visual.merger.", r, p); err != nil {
+	if l.merger, err = load.New4BitGroup(spec, "visual.merger.", r, p, quantize); err != nil {
 		return l, err
 	}
 	for _, prefix := range prefixes("visual.blocks.", config.Vision.Depth) {
-		g, err := load.NewGroup(spec, prefix, r, p)
+		g, err := load.New4BitGroup(spec, prefix, r, p, quantize)
 		if err != nil {
 			return l, err
 		}
@@ -63,4 +64,15 @@ func prefixes(prefix string, n int) []string {
 		out[i] = fmt.Sprintf("%s%d.", prefix, i)
 	}
 	return out
+}
+
+// bindable refuses matrices in 4 bits that a device cannot bind whole, as kernels want them, or whose numbers these cannot
+// count.
+func bindable(g load.Group, limit int64) error {
+	for _, e := range g.Entries {
+		if e.NF4 != nil && (e.NF4.Bytes() > limit || e.NF4.Elements() > math.MaxUint32) {
+			return fmt.Errorf("qwen: %s%s has %d bytes in 4 bits, more than this device binds at a time (%d): use the text encoder without quantization", g.Prefix, e.Name, e.NF4.Bytes(), limit)
+		}
+	}
+	return nil
 }

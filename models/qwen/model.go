@@ -15,6 +15,9 @@ import (
 // Options say how the weights are held.
 type Options struct {
 	Precision load.Precision
+	// Quantize holds the linear layers of decoder and vision tower in 4 bits (package nf4), as upstream's --qwen_quantization
+	// does; embedding, norms, patch embedding and lm_head stay as they are. What a checkpoint stores in 4 bits is held so in any case.
+	Quantize bool
 	// LayersInMemory is how many decoder layers are on the device at once; 0: as many as the device's budget holds
 	// beside what Room needs.
 	LayersInMemory int
@@ -41,6 +44,7 @@ type Model struct {
 	device      *engine.Device
 	reader      load.Reader
 	precision   load.Precision
+	quantize    bool
 	act         engine.DType
 	half        bool
 	norm        load.Params // of the last state
@@ -56,11 +60,11 @@ type Model struct {
 // a *memory.BudgetError; nothing stays allocated after one. A checkpoint without vision tower serves for prompts
 // without pictures.
 func New(ctx context.Context, d *engine.Device, r load.Reader, config weights.QwenConfig, opts Options) (*Model, error) {
-	l, err := layoutOf(config, r, opts.Precision)
+	l, err := layoutOf(config, r, opts.Precision, opts.Quantize)
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{Config: config, device: d, reader: r, precision: opts.Precision, act: opts.Precision.Activation(),
+	m := &Model{Config: config, device: d, reader: r, precision: opts.Precision, quantize: opts.Quantize, act: opts.Precision.Activation(),
 		half: opts.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16, blocks: l.blocks, keepHead: opts.KeepHead}
 	if err := m.load(ctx, l, opts); err != nil {
 		return nil, oneline.Join(err, m.Close())
@@ -69,10 +73,13 @@ func New(ctx context.Context, d *engine.Device, r load.Reader, config weights.Qw
 }
 
 func (m *Model) load(ctx context.Context, l layout, opts Options) error {
+	if err := bindable(l.blocks.Layout, m.device.Caps().MaxStorageRange); err != nil {
+		return err
+	}
 	layers := opts.LayersInMemory
 	if layers == 0 {
 		budget, left := m.device.Mem.Budget(memory.Device)
-		p, err := newPlanner(m.Config, m.reader, l, opts, m.half)
+		p, err := newPlanner(m.Config, m.reader, l, opts, m.device.Mem.Left(), m.half)
 		if err != nil {
 			return err
 		}

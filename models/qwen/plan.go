@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
@@ -12,19 +13,29 @@ import (
 // how many layers are on the device: opts.LayersInMemory, or with 0 as many as budget bytes hold (0: all). halved says
 // whether the kernels multiply in fp16.
 func Plan(config weights.QwenConfig, r load.Reader, opts Options, budget int64, halved bool) (items []load.Item, layers int, err error) {
-	l, err := layoutOf(config, r, opts.Precision)
+	n, layers, err := Need(config, r, opts, memory.Cut{Budget: budget}, halved)
 	if err != nil {
 		return nil, 0, err
 	}
-	p, err := newPlanner(config, r, l, opts, halved)
+	return n.Items(), layers, nil
+}
+
+// Need is Plan for an allocator that cuts memory in a way, its budget being that of Plan.
+func Need(config weights.QwenConfig, r load.Reader, opts Options, cut memory.Cut, halved bool) (n *load.Need, layers int, err error) {
+	l, err := layoutOf(config, r, opts.Precision, opts.Quantize)
+	if err != nil {
+		return nil, 0, err
+	}
+	p, err := newPlanner(config, r, l, opts, cut, halved)
 	if err != nil {
 		return nil, 0, err
 	}
 	layers = opts.LayersInMemory
 	if layers == 0 {
-		layers = p.layersThatFit(budget, budget > 0)
+		layers = p.layersThatFit(cut.Budget, cut.Budget > 0)
 	}
-	return p.peak(min(layers, l.blocks.Blocks())).Items(), layers, nil
+	layers = min(layers, l.blocks.Blocks())
+	return p.peak(layers), layers, nil
 }
 
 // planner adds up memory.
@@ -35,16 +46,17 @@ type planner struct {
 	head   engine.DType
 	opts   Options
 	work   Work
+	cut    memory.Cut
 	halved bool
 }
 
-func newPlanner(config weights.QwenConfig, r load.Reader, l layout, opts Options, halved bool) (p planner, err error) {
-	p = planner{config: config, layout: l, opts: opts, halved: halved, work: opts.Room}
+func newPlanner(config weights.QwenConfig, r load.Reader, l layout, opts Options, cut memory.Cut, halved bool) (p planner, err error) {
+	p = planner{config: config, layout: l, opts: opts, cut: cut, halved: halved, work: opts.Room}
 	if len(p.work.Tokens) == 0 {
 		p.work.Tokens = []int{385, 385}
 	}
 	if p.work.Patches > 0 {
-		if p.vision, err = visionLayoutOf(config, r, opts.Precision); err != nil {
+		if p.vision, err = visionLayoutOf(config, r, opts.Precision, opts.Quantize); err != nil {
 			return p, err
 		}
 	}
@@ -80,7 +92,7 @@ func (p planner) peak(k int) *load.Need {
 
 // always counts what is there from New to Close.
 func (p planner) always(k int) *load.Need {
-	n := &load.Need{}
+	n := &load.Need{Cut: p.cut}
 	n.Add("always", "final norm", 1, p.layout.norm.Bytes)
 	n.Add("always", "decoder layers", k, p.layout.blocks.BlockBytes())
 	if p.opts.KeepHead && p.needsHead() {
@@ -149,4 +161,32 @@ func (p planner) seeing(k int) []*load.Need {
 		steps = append(steps, n)
 	}
 	return steps
+}
+
+// Quantized returns the bytes of all matrices that are quantized while loading, of the decoder and if it is used of the vision
+// tower: a reader that keeps them (load.Kept) takes as much.
+func Quantized(config weights.QwenConfig, r load.Reader, p load.Precision, quantize, vision bool) (int64, error) {
+	if !quantize {
+		return 0, nil
+	}
+	l, err := layoutOf(config, r, p, true)
+	if err != nil {
+		return 0, err
+	}
+	var groups []load.Group
+	for i := range l.blocks.Blocks() {
+		groups = append(groups, l.blocks.Block(i))
+	}
+	if vision {
+		v, err := visionLayoutOf(config, r, p, true)
+		if err != nil {
+			return 0, err
+		}
+		groups = append(append(groups, v.blocks...), v.merger)
+	}
+	var n int64
+	for _, g := range groups {
+		n += g.Quantized(r)
+	}
+	return n, nil
 }

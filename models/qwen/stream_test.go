@@ -229,3 +229,71 @@ func (g *goldenCase) wholeRun(t *testing.T, f *engine.Faults) (err error) {
 	}
 	return err
 }
+
+// TestAContinuedTextStreams continues a text with every number of layers on the device, in 16 and in 4 bits: the ids are the
+// same, and every id brings each streamed layer to the device once.
+func TestAContinuedTextStreams(t *testing.T) {
+	const ids = 4 // the prompt's pass gives the first
+	g := openGolden(t)
+	d := enginetest.Open(t)
+	for _, quantize := range []bool{false, true} {
+		var want []int32
+		for layers := 3; layers >= 1; layers-- {
+			t.Run(fmt.Sprintf("%d layers in memory, quantized %v", layers, quantize), func(t *testing.T) {
+				m := g.open(t, d, Options{LayersInMemory: layers, Quantize: quantize})
+				got, err := m.Generate(t.Context(), g.picture(t), GenerateOptions{Max: ids})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want == nil {
+					want = got
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("ids %v, with all layers on the device %v", got, want)
+				}
+				c, plan := m.Counters()
+				streamed := len(plan.Streamed)
+				if streamed == 0 != (layers == 3) || c.Accesses != ids*3 || c.Hits != int64(ids*(3-streamed)) {
+					t.Errorf("%+v with plan %v", c, plan)
+				}
+				// The next layers are read and copied ahead, as many as there are slots and staging buffers.
+				if least := int64(ids * streamed); streamed > 0 && (c.Loads < least || c.Loads > least+int64(plan.Stream)) {
+					t.Errorf("%d layers were copied, %d used", c.Loads, least)
+				}
+			})
+		}
+	}
+}
+
+// readEvents tells which layers are read.
+type readEvents struct {
+	load.Reader
+	layers chan int
+}
+
+func (r readEvents) Read(ctx context.Context, name string, shape []int, to engine.DType, dst []byte) error {
+	var layer int
+	if _, err := fmt.Sscanf(name, "model.layers.%d.input_layernorm.weight", &layer); err == nil && strings.HasSuffix(name, "input_layernorm.weight") {
+		r.layers <- layer
+	}
+	return r.Reader.Read(ctx, name, shape, to, dst)
+}
+
+// TestLayersAreReadAheadOfTheirUse opens a model of which one layer is on the device and computes nothing: the first layers
+// are read all the same, into the staging buffers.
+func TestLayersAreReadAheadOfTheirUse(t *testing.T) {
+	g := openGolden(t)
+	r := readEvents{g.reader, make(chan int, 100)}
+	m, err := New(t.Context(), enginetest.Open(t), r, g.config, Options{LayersInMemory: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want := range 2 {
+		if got := <-r.layers; got != want {
+			t.Errorf("layer %d was read, want %d", got, want)
+		}
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -21,9 +21,14 @@ func (m *Model) ImageEmbeds(ctx context.Context, i Image) (engine.Tensor, error)
 		return engine.Tensor{}, err
 	}
 	if m.vision.blocks == nil {
-		l, err := visionLayoutOf(m.Config, m.reader, m.precision)
+		l, err := visionLayoutOf(m.Config, m.reader, m.precision, m.quantize)
 		if err != nil {
 			return engine.Tensor{}, err
+		}
+		for _, g := range append(l.blocks[:len(l.blocks):len(l.blocks)], l.merger) {
+			if err := bindable(g, m.device.Caps().MaxStorageRange); err != nil {
+				return engine.Tensor{}, err
+			}
 		}
 		m.vision = l
 	}
@@ -155,7 +160,7 @@ func (v *tower) block(p load.Params, full bool) {
 		a.Mode, a.Ranges = ops.AttentionRanges, v.ranges
 	}
 	ops.Attention(s, a)
-	ops.Matmul(s, ops.MatmulArgs{X: v.h, W: p.Get("attn.proj.weight"), Bias: p.Get("attn.proj.bias"), Y: v.x, Add: true, Half: v.half})
+	linear(s, p, "attn.proj", ops.MatmulArgs{X: v.h, Y: v.x, Add: true, Half: v.half})
 
 	ops.RMSNorm(s, ops.RMSNormArgs{X: v.x, Y: v.h, Weight: p.Get("norm2.weight"), Eps: visionEps})
 	feedForward(s, p, v.h, v.x, v.gate, v.up, v.half)
@@ -168,6 +173,6 @@ func (v *tower) merge(p load.Params, out engine.Tensor) {
 	ops.RMSNorm(s, ops.RMSNormArgs{X: v.x, Y: v.h, Weight: p.Get("ln_q.weight"), Eps: visionEps})
 	joined, hidden := v.wide.View(0, cells, width), v.h.Reshape(cells, width)
 	ops.Gather(s, joined, hidden, v.back)
-	ops.Matmul(s, ops.MatmulArgs{X: joined, W: p.Get("mlp.0.weight"), Bias: p.Get("mlp.0.bias"), Y: hidden, Activation: ops.GELU, Half: v.half})
-	ops.Matmul(s, ops.MatmulArgs{X: hidden, W: p.Get("mlp.2.weight"), Bias: p.Get("mlp.2.bias"), Y: out, Half: v.half})
+	linear(s, p, "mlp.0", ops.MatmulArgs{X: joined, Y: hidden, Activation: ops.GELU, Half: v.half})
+	linear(s, p, "mlp.2", ops.MatmulArgs{X: hidden, Y: out, Half: v.half})
 }

@@ -56,17 +56,12 @@ func heads(t engine.Tensor, n int) engine.Tensor { return t.View(0, t.Dim(0), n,
 
 // feedForward records x ← x + down(SiLU(gate(h)) ⊙ up(h)), cut over tokens.
 func feedForward(s *engine.Stream, p load.Params, h, x, gate, up engine.Tensor, half bool) {
-	linear := func(name string, a ops.MatmulArgs) {
-		a.W, a.Half = p.Get("mlp."+name+".weight"), half
-		a.Bias, _ = p.Maybe("mlp." + name + ".bias")
-		ops.Matmul(s, a)
-	}
 	for at, rows := 0, h.Dim(0); at < rows; at += gate.Dim(0) {
 		end := min(at+gate.Dim(0), rows)
 		g, u := gate.Rows(0, end-at), up.Rows(0, end-at)
-		linear("gate_proj", ops.MatmulArgs{X: h.Rows(at, end), Y: g})
-		linear("up_proj", ops.MatmulArgs{X: h.Rows(at, end), Y: u})
+		linear(s, p, "mlp.gate_proj", ops.MatmulArgs{X: h.Rows(at, end), Y: g, Half: half})
+		linear(s, p, "mlp.up_proj", ops.MatmulArgs{X: h.Rows(at, end), Y: u, Half: half})
 		ops.ActivateMul(s, g, g, u, ops.SiLU)
-		linear("down_proj", ops.MatmulArgs{X: g, Y: x.Rows(at, end), Add: true})
+		linear(s, p, "mlp.down_proj", ops.MatmulArgs{X: g, Y: x.Rows(at, end), Add: true, Half: half})
 	}
 }

@@ -15,16 +15,22 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/load"
 )
 
+// way is how a pipeline holds and computes the model.
+type way struct {
+	blocks    int // on the device; 0: all
+	precision load.Precision
+}
+
 // maker makes clips on a device, with one pipeline for each way to hold the model, and remembers what it made.
 type maker struct {
 	device     *engine.Device
 	checkpoint *kandinsky5.Checkpoint
-	pipelines  map[kandinsky5.Options]*kandinsky5.Pipeline
+	pipelines  map[way]*kandinsky5.Pipeline
 	made       map[clipKey]*kandinsky5.Clip
 }
 
 type clipKey struct {
-	options kandinsky5.Options
+	way     way
 	example example
 }
 
@@ -34,7 +40,7 @@ func newMaker(t testing.TB) *maker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &maker{device: enginetest.Open(t), checkpoint: c, pipelines: map[kandinsky5.Options]*kandinsky5.Pipeline{}, made: map[clipKey]*kandinsky5.Clip{}}
+	m := &maker{device: enginetest.Open(t), checkpoint: c, pipelines: map[way]*kandinsky5.Pipeline{}, made: map[clipKey]*kandinsky5.Clip{}}
 	t.Cleanup(func() {
 		for _, p := range m.pipelines {
 			if err := p.Close(); err != nil {
@@ -46,21 +52,21 @@ func newMaker(t testing.TB) *maker {
 }
 
 // swapping is how the clips of the grid are made: with two of the blocks on the device.
-func swapping() kandinsky5.Options { return kandinsky5.Options{BlocksInMemory: 2} }
+func swapping() way { return way{blocks: 2} }
 
-func (m *maker) clip(t testing.TB, o kandinsky5.Options, e example) *kandinsky5.Clip {
+func (m *maker) clip(t testing.TB, w way, e example) *kandinsky5.Clip {
 	t.Helper()
-	key := clipKey{o, e}
+	key := clipKey{w, e}
 	if clip := m.made[key]; clip != nil {
 		return clip
 	}
-	p := m.pipelines[o]
+	p := m.pipelines[w]
 	if p == nil {
 		var err error
-		if p, err = kandinsky5.New(t.Context(), m.device, m.checkpoint, o); err != nil {
+		if p, err = kandinsky5.New(t.Context(), m.device, m.checkpoint, kandinsky5.Options{BlocksInMemory: w.blocks, Precision: w.precision}); err != nil {
 			t.Fatal(err)
 		}
-		m.pipelines[o] = p
+		m.pipelines[w] = p
 	}
 	result, err := p.Generate(t.Context(), e.request())
 	if err != nil {
@@ -217,7 +223,7 @@ func (m *maker) swappingChangesNothing(t *testing.T) {
 	e := m.cheap(t)
 	want := m.clip(t, swapping(), e).Pix
 	for _, blocks := range []int{1, 0} {
-		if got := m.clip(t, kandinsky5.Options{BlocksInMemory: blocks}, e).Pix; !bytes.Equal(got, want) {
+		if got := m.clip(t, way{blocks: blocks}, e).Pix; !bytes.Equal(got, want) {
 			t.Errorf("with %d blocks on the device (0: all) the frames differ from those with 2", blocks)
 		}
 	}
@@ -238,7 +244,7 @@ func (m *maker) cheap(t *testing.T) example {
 func (m *maker) precisionsAgree(t *testing.T) {
 	e := grid(t, 1, 64)[0]
 	mixed := shapes.Track(m.clip(t, swapping(), e))
-	exact := shapes.Track(m.clip(t, kandinsky5.Options{BlocksInMemory: 2, Precision: load.Float32}, e))
+	exact := shapes.Track(m.clip(t, way{2, load.Float32}, e))
 	worst := 0.0
 	for k := range exact.Frames {
 		worst = max(worst, math.Hypot(mixed.Frames[k].X-exact.Frames[k].X, mixed.Frames[k].Y-exact.Frames[k].Y))

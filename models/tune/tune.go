@@ -6,7 +6,8 @@
 // records it in each way, times it on the device's clock, and puts the fastest in force.
 //
 // What the package refuses to do: choose a way for a gain within the measurement's noise, and change what is computed.
-// Linear layers have several ways, which give the same bits; all else has one.
+// Linear layers and attention have several ways, all else has one. Those of linear layers give the same bits, those of
+// attention differ by the rounding of sums in another order.
 package tune
 
 import (
@@ -26,6 +27,7 @@ type Options struct {
 	Config    *configs.Config
 	Geometry  configs.Geometry
 	Precision load.Precision
+	Linear    load.Linear
 	Quick     bool // fewer repetitions, and only operations in which much time goes
 	// Progress, if set, is told each operation that is measured.
 	Progress func(kernel, shape string)
@@ -69,7 +71,7 @@ func Run(ctx context.Context, d *engine.Device, o Options) (*Report, error) {
 		Tokens: o.Geometry.Tokens, File: d.Tuning().File(), Results: []Result{},
 	}}
 	d.Tuning().Explore(e.explore)
-	_, err := bench.Run(ctx, d, bench.Options{Config: oneBlock(o.Config), Geometry: o.Geometry, Weights: load.Synthetic(weights.BF16), Precision: o.Precision, Passes: 1})
+	_, err := bench.Run(ctx, d, bench.Options{Config: oneBlock(o.Config), Geometry: o.Geometry, Weights: load.Synthetic(weights.BF16), Precision: o.Precision, Linear: o.Linear, Passes: 1})
 	d.Tuning().Explore(nil)
 	if err := errors.Join(e.err, err); err != nil {
 		return nil, fmt.Errorf("tune: %w", err)

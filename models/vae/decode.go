@@ -1,11 +1,13 @@
 package vae
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
+	"github.com/vkandinsky/vkandinsky/internal/numeric"
 )
 
 // DecodeOptions say how latents are decoded.
@@ -39,22 +41,46 @@ func (v *VAE) Decode(ctx context.Context, latents engine.Tensor, o DecodeOptions
 	if err := o.Tiling.check(); err != nil {
 		return err
 	}
-	_, err := v.do(ctx, decodeJob(latents, o, func(ctx context.Context, f Frames, t engine.Tensor) (err error) {
-		if o.Float {
-			f.Float, err = v.dev.DownloadF32(ctx, t)
-		} else {
-			f.RGB, err = v.dev.Download(ctx, t)
-		}
-		if err != nil {
-			return err
-		}
-		return deliver(f)
+	_, err := v.do(ctx, decodeJob(latents, o, func(ctx context.Context, n *net, f Frames, t engine.Tensor) error {
+		return v.send(ctx, n, f, t, o.Float, deliver)
 	}), *v.decoder)
 	return err
 }
 
+// send brings finished frames to the host and delivers them: later, when the next tile is at work, where they fit into
+// the memory for results.
+func (v *VAE) send(ctx context.Context, n *net, f Frames, t engine.Tensor, floats bool, deliver func(Frames) error) error {
+	hand := func(raw []byte) error {
+		if !floats {
+			f.RGB = raw
+			return deliver(f)
+		}
+		f.Float = make([]float32, len(raw)/4)
+		numeric.F32sFromBytes(f.Float, raw)
+		return deliver(f)
+	}
+	if err := n.settle(ctx); err != nil {
+		return err
+	}
+	if !n.back.Holds(t.Bytes()) {
+		raw, err := v.dev.Download(ctx, t)
+		if err != nil {
+			return err
+		}
+		return hand(raw)
+	}
+	n.pending = func(ctx context.Context) error {
+		raw, err := n.back.Take(ctx)
+		if err != nil {
+			return err
+		}
+		return hand(bytes.Clone(raw))
+	}
+	return n.back.Start(t)
+}
+
 // decodeJob gathers finished frames, as bytes or floats, in one tensor for send.
-func decodeJob(latents engine.Tensor, o DecodeOptions, send func(context.Context, Frames, engine.Tensor) error) job {
+func decodeJob(latents engine.Tensor, o DecodeOptions, send func(context.Context, *net, Frames, engine.Tensor) error) job {
 	gain := o.Gain
 	if gain == 0 {
 		gain = 1
@@ -69,6 +95,7 @@ func decodeJob(latents engine.Tensor, o DecodeOptions, send func(context.Context
 			all := video{n.kept.take(dt, len(frames), h, w, c)}
 			defer n.kept.put(all.buffer)
 			if n.planning() {
+				n.hostBytes = max(n.hostBytes, all.Bytes())
 				return n.err()
 			}
 			for t, f := range frames {
@@ -78,6 +105,6 @@ func decodeJob(latents engine.Tensor, o DecodeOptions, send func(context.Context
 					ops.Pixels(n.stream, all.frame(t), f.Tensor)
 				}
 			}
-			return send(ctx, Frames{First: first, Count: len(frames), Height: h, Width: w}, all.Tensor)
+			return send(ctx, n, Frames{First: first, Count: len(frames), Height: h, Width: w}, all.Tensor)
 		}}
 }

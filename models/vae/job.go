@@ -7,6 +7,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
+	"github.com/vkandinsky/vkandinsky/internal/numeric"
 )
 
 // job is one encoding or decoding: it cuts the input into tiles, runs the network over each and joins what comes out.
@@ -76,6 +77,9 @@ func (j *job) run(ctx context.Context) error {
 		}
 	}
 	j.free(before)
+	if err := j.net.settle(ctx); err != nil {
+		return err
+	}
 	return j.net.err()
 }
 
@@ -172,6 +176,7 @@ func (j *job) tile(ctx context.Context, time, row, column cut) (clip, error) {
 		}
 		if j.net.planning() {
 			j.planned[size], j.channels = true, x.channels()
+			j.net.hostBytes = max(j.net.hostBytes, corner(x).Bytes())
 			return x, nil
 		}
 		sound, err := j.finite(ctx, x)
@@ -200,14 +205,24 @@ func (j *job) free(c clip) { j.net.kept.put(c.frames...) }
 // finite waits for a tile and tells whether it is sound. A corner is enough to look at: what is not finite anywhere in the
 // network is everywhere after the next GroupNorm, whose statistics cover the tile.
 func (j *job) finite(ctx context.Context, x clip) (bool, error) {
-	values, err := j.net.stream.Device().DownloadF32(ctx, x.frames[0].Rows(0, 1))
+	if err := j.net.back.Start(corner(x)); err != nil {
+		return false, err
+	}
+	raw, err := j.net.back.Take(ctx)
+	if err != nil {
+		return false, err
+	}
+	values := make([]float32, len(raw)/4)
+	numeric.F32sFromBytes(values, raw)
 	for _, v := range values {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return false, err
+			return false, nil
 		}
 	}
-	return true, err
+	return true, nil
 }
+
+func corner(x clip) engine.Tensor { return x.frames[0].Rows(0, 1) }
 
 // crop copies a tile out of the input.
 func (j *job) crop(time, row, column cut) clip {

@@ -25,15 +25,32 @@ type net struct {
 	fence    uint64
 
 	maxBinding int64 // bytes
+
+	// back is where results go to the host; hostBytes is the most that it must hold, found when planning. pending delivers
+	// what was started and not yet taken, so that the device has work meanwhile.
+	back      *engine.Fetch
+	hostBytes int64
+	pending   func(ctx context.Context) error
+}
+
+// settle delivers what is pending.
+func (n *net) settle(ctx context.Context) error {
+	if n.pending == nil {
+		return nil
+	}
+	deliver := n.pending
+	n.pending = nil
+	return deliver(ctx)
 }
 
 // layer turns a clip into the next; the memory of its input is put back or reused.
 type layer func(clip) clip
 
 // run applies layers one after the other. After each it waits until the one before is done, so that a cancelled context
-// stops the GPU soon, and the host does not run far ahead.
+// stops the GPU soon, and the host does not run far ahead. Halfway, where the GPU has most to do, it delivers what is
+// pending.
 func (n *net) run(ctx context.Context, x clip, layers []layer) (clip, error) {
-	for _, apply := range layers {
+	for i, apply := range layers {
 		if err := ctx.Err(); err != nil {
 			return x, err
 		}
@@ -43,6 +60,11 @@ func (n *net) run(ctx context.Context, x clip, layers []layer) (clip, error) {
 		}
 		if err := n.throttle(ctx); err != nil {
 			return x, err
+		}
+		if i == len(layers)/2 {
+			if err := n.settle(ctx); err != nil {
+				return x, err
+			}
 		}
 	}
 	return x, nil

@@ -20,6 +20,7 @@ type Limits struct {
 	// Matrices tells that cooperative matrices multiply convolutions, for which upsampling is folded into weights, and
 	// the attention.
 	Matrices bool
+	Cut      memory.Cut // how the allocator cuts memory; the zero value is a default one without a budget
 }
 
 // LimitsOf returns a device's limits at a precision.
@@ -73,7 +74,7 @@ func (s Size) latents() [3]int {
 // EncodeNeed returns the device memory at the peak of Encode with the encoder loaded, to the byte, without the pixels,
 // which are the caller's.
 func (m Model) EncodeNeed(s Size, t Tiling) (*load.Need, error) {
-	need := &load.Need{}
+	need := &load.Need{Cut: m.Limits.Cut}
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -87,10 +88,24 @@ func (m Model) EncodeNeed(s Size, t Tiling) (*load.Need, error) {
 // DecodeNeed returns the device memory at the peak of Decode with the decoder loaded, to the byte, without the latents,
 // which are the caller's. float is DecodeOptions.Float.
 func (m Model) DecodeNeed(s Size, t Tiling, float bool) (*load.Need, error) {
-	need := &load.Need{}
 	if err := s.check(); err != nil {
 		return nil, err
 	}
+	s.Frames = t.planFrames(s.Frames)
+	return m.decodeNeed(s, t, float)
+}
+
+// planFrames returns how many of so many frames must be planned: tiles in time follow each other, each needs what the one
+// before it did, and only the end can differ.
+func (t Tiling) planFrames(frames int) int {
+	if least := t.Frames + 2*t.FrameStride; t.Frames > 0 && frames > least {
+		return least + (frames-least)%t.FrameStride
+	}
+	return frames
+}
+
+func (m Model) decodeNeed(s Size, t Tiling, float bool) (*load.Need, error) {
+	need := &load.Need{Cut: m.Limits.Cut}
 	z := s.latents()
 	in := engine.Tensor{DType: engine.F32, Shape: []int{z[0], z[1], z[2], m.Config.LatentChannels}}
 	return need, m.count(need, decodeJob(in, DecodeOptions{Tiling: t, Float: float}, nil))
@@ -132,6 +147,7 @@ func (m Model) FitTiling(s Size, budget int64) (Tiling, error) {
 	if err := s.check(); err != nil {
 		return Tiling{}, err
 	}
+	m.Limits.Cut.Budget = budget
 	const plenty = 1 << 50
 	t := ChooseTiling(s.Height, s.Width, plenty)
 	for n := 1.0; ; n++ {
@@ -154,6 +170,9 @@ func (m Model) FitTiling(s Size, budget int64) (Tiling, error) {
 	}
 }
 
+// SmallestTiling is the last that FitTiling tries.
+func SmallestTiling(s Size) Tiling { return split(s.Height, s.Width, float64(s.Height*s.Width)) }
+
 func (t Tiling) area() int { return t.Height * t.Width }
 
 // plan runs a job without a stream and returns its pools, which have sizes then.
@@ -174,12 +193,19 @@ func (v *VAE) do(ctx context.Context, j job, params load.Params) (engine.DType, 
 	if err := n.bind(v.dev, j.part.slabLabel()); err != nil {
 		return n.act, fmt.Errorf("vae: %w", err)
 	}
+	if n.back, err = v.dev.NewFetch(min(n.hostBytes, maxReadback), j.part.label()+": results"); err != nil {
+		return n.act, fmt.Errorf("vae: %w", err)
+	}
+	defer n.back.Free()
 	n.stream = v.dev.Compute()
 	if err := j.start(ctx, n, v.config); err != nil {
 		return n.act, err
 	}
 	return n.act, n.stream.Finish(ctx)
 }
+
+// maxReadback is the most pinned memory for results, bytes: what is more than that is brought to the host in pieces.
+const maxReadback = 64 << 20
 
 // bind takes the memory that was planned.
 func (n *net) bind(d *engine.Device, label string) error {

@@ -161,3 +161,23 @@ func TestEveryFailureOfTheDeviceEndsCleanly(t *testing.T) {
 		t.Errorf("a decode past the budget: error %v", err)
 	}
 }
+
+// Tiles in time after the second need nothing more: so plans need not walk through them all.
+func TestLongClipsNeedWhatTheirTilesNeed(t *testing.T) {
+	config := weights.HunyuanVAE()
+	config.BlockOutChannels, config.LayersPerBlock, config.NormNumGroups = []int{8, 8, 16, 16}, 1, 4
+	m := Model{Config: config, Stored: weights.F16, Limits: Limits{MaxAllocation: 1 << 32, MaxStorageRange: 1<<32 - 1, Half: true}}
+	m.Limits.Cut.Chunk = 1 << 10
+	for _, tiling := range []Tiling{Whole(), split(64, 96, 4), {Frames: 9, FrameStride: 4, Height: 64, Width: 64, HeightStep: 64, WidthStep: 64}} {
+		for frames := 1; frames < 90; frames += 4 {
+			size := Size{frames, 64, 96}
+			want, err := m.decodeNeed(size, tiling, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := m.DecodeNeed(size, tiling, false); err != nil || got.Bytes() != want.Bytes() {
+				t.Errorf("%d frames in %+v: planned %v, %v, walked through %d bytes", frames, tiling, got, err, want.Bytes())
+			}
+		}
+	}
+}

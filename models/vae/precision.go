@@ -23,13 +23,13 @@ func activation(p load.Precision) engine.DType {
 // wider is the type of the same size that a tile is repeated in when its activations passed a type's range.
 func wider(dt engine.DType) (engine.DType, bool) { return engine.BF16, dt == engine.F16 }
 
-// halfWeights reads fp32 tensors as fp16, as the reference does (kandinsky-5, kandinsky/utils.py loads the autoencoder in
+// halfWeights reads fp32 and coded tensors as fp16, as the reference does (kandinsky-5, kandinsky/utils.py loads the autoencoder in
 // fp16), instead of rounding them to bf16, which is eight times coarser.
 type halfWeights struct{ load.Reader }
 
 func (r halfWeights) DType(name string) (weights.DType, error) {
 	stored, err := r.Reader.DType(name)
-	if stored == weights.F32 {
+	if stored != weights.BF16 {
 		stored = weights.F16
 	}
 	return stored, err

@@ -22,6 +22,11 @@ type Tiling struct {
 	WidthStep   int
 }
 
+// String names the tiles and the way from one to the next, in frames, rows and columns.
+func (t Tiling) String() string {
+	return fmt.Sprintf("%d×%d×%d every %d×%d×%d", t.Frames, t.Height, t.Width, t.FrameStride, t.HeightStep, t.WidthStep)
+}
+
 // Frames decoded at once by the reference, and the frames from tile to tile (kandinsky-5, kandinsky/models/vae.py,
 // tile_sample_min_num_frames + 1 and tile_sample_stride_num_frames).
 const (

@@ -158,7 +158,7 @@ func TestActivationsBeyondFP16AreRepeatedInBF16(t *testing.T) {
 		if err := v.LoadDecoder(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		job := decodeJob(in, DecodeOptions{Float: true, Gain: 1000}, func(ctx context.Context, f Frames, all engine.Tensor) (err error) {
+		job := decodeJob(in, DecodeOptions{Float: true, Gain: 1000}, func(ctx context.Context, _ *net, f Frames, all engine.Tensor) (err error) {
 			frames, err = dev.DownloadF32(ctx, all)
 			return err
 		})

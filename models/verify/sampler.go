@@ -73,6 +73,9 @@ func samplerRun(ctx context.Context, d *engine.Device, c *testCase, o Options, m
 	limit := limitF32
 	if o.Precision == load.Mixed {
 		limit = limitSamplerMixed
+		if o.Linear == load.LinearInt8 {
+			limit = limitSamplerInt8
+		}
 	}
 	if err := c.compare("trajectory", "f32.trajectory", trajectory, limit); err != nil {
 		return err

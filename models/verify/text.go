@@ -61,6 +61,8 @@ type qwenCase struct {
 	*testCase
 	device *engine.Device
 	model  *qwen.Model
+	reader load.NF4Reader
+	opts   qwen.Options
 	limit  float64
 	exact  bool // f32
 }
@@ -79,11 +81,12 @@ func runQwen(ctx context.Context, d *engine.Device, c *testCase, o Options) erro
 	if err != nil {
 		return err
 	}
-	m, err := qwen.New(ctx, d, r, config, qwen.Options{Precision: o.Precision, LayersInMemory: o.BlocksInMemory})
+	opts := qwen.Options{Precision: o.Precision, LayersInMemory: o.BlocksInMemory}
+	m, err := qwen.New(ctx, d, r, config, opts)
 	if err != nil {
 		return err
 	}
-	q := qwenCase{c, d, m, o.limit(limitQwen), o.Precision == load.Float32}
+	q := qwenCase{c, d, m, r, opts, o.limit(limitQwen), o.Precision == load.Float32}
 	return errors.Join(q.text(ctx), q.picture(ctx), m.Close())
 }
 
@@ -122,7 +125,7 @@ func (q qwenCase) text(ctx context.Context) error {
 	reference, width := want.Float32s(), len(masked)/len(mask)
 	valid := (last + 1) * width
 	q.add("last_hidden_state_masked", "relative error", RelativeError(masked[:valid], reference[:valid]), q.limit)
-	return nil
+	return q.quantized(ctx, ids.Int32s(), unmasked)
 }
 
 // hidden encodes a prompt, and compares the logits of some rows with the reference of that name.

@@ -73,6 +73,9 @@ func NewCheckpoint(files []*File, opt OpenOptions) (*Checkpoint, error) {
 func newCheckpoint(path string, files []*File, shardOf map[string]string, opt OpenOptions) (*Checkpoint, error) {
 	c := &Checkpoint{path: path, files: files, tensors: map[string]Tensor{}}
 	for _, f := range files {
+		if f.metadata["general.architecture"] == "vae3d" {
+			return nil, fmt.Errorf("weights: %s: an autoencoder as kandinsky.cpp writes it, which lacks the encoder: use the original vae/diffusion_pytorch_model.safetensors", f.path)
+		}
 		for _, stored := range f.Names() {
 			if shardOf != nil && shardOf[stored] != f.Path() {
 				continue
@@ -92,13 +95,14 @@ func newCheckpoint(path string, files []*File, shardOf map[string]string, opt Op
 			}
 			t.Name = name
 			c.tensors[name] = t
-			c.names = append(c.names, name)
 		}
 	}
 	if err := checkIndexed(files, shardOf); err != nil {
 		return nil, err
 	}
-	sort.Strings(c.names)
+	if err := c.joinScales(); err != nil {
+		return nil, err
+	}
 	sort.Strings(c.ignored)
 	return c, nil
 }
@@ -135,7 +139,7 @@ func (c *Checkpoint) Tensor(name string) (Tensor, bool) {
 	return t, ok
 }
 
-// Require returns the tensor of that name and shape in a type that networks use (F32, F16, BF16), or an error that
+// Require returns the tensor of that name and shape in a type that can be a weight (Tensor.IsWeight), or an error that
 // names the file and the tensor.
 func (c *Checkpoint) Require(name string, shape ...int) (Tensor, error) {
 	t, ok := c.tensors[name]
@@ -145,8 +149,8 @@ func (c *Checkpoint) Require(name string, shape ...int) (Tensor, error) {
 	if !slices.Equal(t.Shape, shape) {
 		return t, t.errorf("shape is %v, want %v", t.Shape, shape)
 	}
-	if !t.DType.IsWeight() {
-		return t, t.errorf("element type is %s, want F32, F16 or BF16", t.DType)
+	if !t.IsWeight() {
+		return t, t.errorf("element type is %s, want %s", t.DType, weightTypes)
 	}
 	return t, nil
 }
@@ -155,7 +159,7 @@ func (c *Checkpoint) Require(name string, shape ...int) (Tensor, error) {
 func (c *Checkpoint) Bytes() int64 {
 	var n int64
 	for _, t := range c.tensors {
-		n += int64(len(t.Data))
+		n += t.Bytes()
 	}
 	return n
 }
@@ -168,6 +172,13 @@ func (c *Checkpoint) CheckFinite(ctx context.Context) error {
 		group.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err
+			}
+			q, quantized, err := c.NF4(name)
+			switch {
+			case err != nil:
+				return err
+			case quantized:
+				return q.CheckFinite()
 			}
 			return c.tensors[name].CheckFinite()
 		})
@@ -198,4 +209,19 @@ func sortedKeys[V any](m map[string]V) []string {
 	}
 	sort.Strings(keys)
 	return keys
+}
+
+// Forget says that elements begin to end−1 of a tensor will not be read again soon, so that reading all of a large
+// checkpoint does not fill the memory. Reading them again is allowed and reads the file again.
+func (c *Checkpoint) Forget(t Tensor, begin, end int) {
+	for _, f := range c.files {
+		if f.path != t.File || t.at == 0 {
+			continue
+		}
+		f.mu.Lock()
+		if f.close != nil {
+			forget(f.mapping, t.at+int64(t.DType.Bytes(begin)), t.at+int64(t.DType.Bytes(end)))
+		}
+		f.mu.Unlock()
+	}
 }

@@ -54,7 +54,7 @@ func TestOpenCheckpointFindsTheFiles(t *testing.T) {
 			"sub/m-2.safetensors": tiny("b", "unmapped")}, want: []string{"a", "b"}},
 		{name: "the index itself", files: map[string][]byte{"m.safetensors.index.json": index, "m-1.safetensors": tiny("a"),
 			"sub/m-2.safetensors": tiny("b")}, open: "m.safetensors.index.json", want: []string{"a", "b"}},
-		{name: "an empty folder", files: nil, err: "no .safetensors file"},
+		{name: "an empty folder", files: nil, err: "no .safetensors or .gguf file"},
 		{name: "two files without index", files: map[string][]byte{"a.safetensors": tiny("a"), "b.safetensors": tiny("b")}, err: "a.safetensors, b.safetensors"},
 		{name: "two indexes", files: map[string][]byte{"a.safetensors.index.json": index, "b.safetensors.index.json": index}, err: "several index files"},
 		{name: "a missing shard", files: map[string][]byte{"m.safetensors.index.json": index, "m-1.safetensors": tiny("a")}, err: "m-2.safetensors"},

@@ -20,7 +20,8 @@ const chunkBytes = 4 << 20
 const scratchElements = 4096
 
 // ConvertTo writes all elements of t into dst as type to. Between F32, F16 and BF16 it rounds to nearest even;
-// any type converts to itself by copying. len(dst) must be exactly t.Elements()·to.Size(). A finite value that
+// any of these converts to itself by copying. Coded tensors are decoded in float32 and rounded; a scale, or a value, that
+// is not finite is an error of CheckFinite. len(dst) must be exactly t.Elements()·to.Size(). A finite value that
 // the target type cannot hold is an error, because it would become an infinity. Large tensors are converted by
 // several goroutines at once.
 func ConvertTo(dst []byte, t Tensor, to DType) error {
@@ -30,12 +31,15 @@ func ConvertTo(dst []byte, t Tensor, to DType) error {
 	if t.DType == to {
 		return t.CopyTo(dst)
 	}
-	if !t.DType.IsWeight() || !to.IsWeight() {
+	if !t.IsWeight() || !to.IsWeight() {
 		return t.errorf("cannot convert %s to %s", t.DType, to)
 	}
 	return t.parallel(func(begin, end int) error {
-		from, size := t.DType.Size(), to.Size()
-		return convert(dst[begin*size:end*size], t.Data[begin*from:end*from], t.DType, to)
+		d := dst[begin*to.Size() : end*to.Size()]
+		if t.coded() {
+			return t.decode(d, begin, end, to)
+		}
+		return convert(d, t.part(begin, end), t.DType, to)
 	})
 }
 
@@ -44,6 +48,9 @@ func ConvertTo(dst []byte, t Tensor, to DType) error {
 func ConvertFinite(dst []byte, t Tensor, to DType) error {
 	if want := t.Elements() * to.Size(); len(dst) != want {
 		panic(fmt.Sprintf("weights.ConvertFinite: buffer of %d bytes for tensor %q %v as %s, want %d", len(dst), t.Name, t.Shape, to, want))
+	}
+	if t.coded() {
+		return ConvertTo(dst, t, to) // decoding looks at every value
 	}
 	if t.DType != to && (!t.DType.IsWeight() || !to.IsWeight()) {
 		return t.errorf("cannot convert %s to %s", t.DType, to)
@@ -82,8 +89,7 @@ func (t Tensor) CopyTo(dst []byte) error {
 		panic(fmt.Sprintf("weights.CopyTo: buffer of %d bytes for tensor %q of %d", len(dst), t.Name, len(t.Data)))
 	}
 	return t.parallel(func(begin, end int) error {
-		size := t.DType.Size()
-		copy(dst[begin*size:end*size], t.Data[begin*size:end*size])
+		copy(dst[t.DType.Bytes(begin):], t.part(begin, end))
 		return nil
 	})
 }
@@ -96,20 +102,31 @@ func convert(dst, src []byte, from, to DType) error {
 		if err := widen(f, s, from); err != nil {
 			return err
 		}
-		switch to {
-		case F32:
-			numeric.BytesFromF32s(d, f)
-		case F16:
-			numeric.F16FromF32s(d, f)
-		case BF16:
-			numeric.BF16FromF32s(d, f)
-		}
-		if i := firstNonFinite(d, to); i >= 0 {
-			if j := firstOverflow(f, d, to); j >= 0 {
-				return fmt.Errorf("value %g does not fit %s", f[j], to)
-			}
+		if err := narrow(d, f, to); err != nil {
+			return err
 		}
 		src, dst = src[len(s):], dst[len(d):]
+	}
+	return nil
+}
+
+// narrow rounds values to a type. A finite one that does not fit is an error.
+func narrow(dst []byte, src []float32, to DType) error {
+	switch to {
+	case F32:
+		numeric.BytesFromF32s(dst, src)
+	case F16:
+		numeric.F16FromF32s(dst, src)
+	case BF16:
+		if numeric.BF16FromFiniteF32s(dst, src) {
+			return nil
+		}
+		numeric.BF16FromF32s(dst, src)
+	}
+	if i := firstNonFinite(dst, to); i >= 0 {
+		if j := firstOverflow(src, dst, to); j >= 0 {
+			return fmt.Errorf("value %g does not fit %s", src[j], to)
+		}
 	}
 	return nil
 }
@@ -131,12 +148,14 @@ var ErrNotFinite = errors.New("NaN or infinite")
 // CheckFinite returns an error naming the tensor and the position of a NaN or infinity in it. Types without such
 // values always pass. It reads every byte, with several goroutines, at about memory speed.
 func (t Tensor) CheckFinite() error {
+	if t.coded() {
+		return t.parallel(t.checkDecoded)
+	}
 	if t.DType != F32 && t.DType != F16 && t.DType != BF16 && t.DType != F64 {
 		return nil
 	}
 	return t.parallel(func(begin, end int) error {
-		size := t.DType.Size()
-		if i := firstNonFinite(t.Data[begin*size:end*size], t.DType); i >= 0 {
+		if i := firstNonFinite(t.part(begin, end), t.DType); i >= 0 {
 			return notFinite(t, begin+i)
 		}
 		return nil
@@ -190,6 +209,9 @@ func firstAllOnes16(data []byte, mask uint16) int {
 // the tensor; when several runs fail, which one is reported is the lowest.
 func (t Tensor) parallel(work func(begin, end int) error) error {
 	elements, step := t.Elements(), chunkBytes/max(t.DType.Size(), 1)
+	if t.coded() {
+		step = chunkBytes / 2 // decoding takes longer than reading
+	}
 	chunks := (elements + step - 1) / step
 	errs := make([]error, chunks)
 	if chunks <= 1 {

@@ -1,12 +1,16 @@
 package weights
 
-import "fmt"
+import (
+	"fmt"
 
-// DType is the element type of a tensor, as safetensors names it. The zero value is no type.
+	"github.com/vkandinsky/vkandinsky/internal/quant"
+)
+
+// DType is the element type of a tensor, as safetensors or ggml names it. The zero value is no type.
 type DType uint8
 
 // The element types this package reads. Networks use F32, F16 and BF16; the others carry inputs, masks and
-// quantised data.
+// quantised data. The last five hold 32 elements in a record and occur in GGUF files only.
 const (
 	Invalid DType = iota
 	BOOL
@@ -24,22 +28,30 @@ const (
 	F64
 	F8E4M3
 	F8E5M2
+	Q4_0
+	Q4_1
+	Q5_0
+	Q5_1
+	Q8_0
 	dtypeCount
 )
 
 var dtypes = [dtypeCount]struct {
-	name string
-	size int
+	name  string
+	size  int
+	block quant.Block
 }{
-	Invalid: {"invalid", 0},
-	BOOL:    {"BOOL", 1}, U8: {"U8", 1}, I8: {"I8", 1},
-	U16: {"U16", 2}, I16: {"I16", 2}, F16: {"F16", 2}, BF16: {"BF16", 2},
-	U32: {"U32", 4}, I32: {"I32", 4}, F32: {"F32", 4},
-	U64: {"U64", 8}, I64: {"I64", 8}, F64: {"F64", 8},
-	F8E4M3: {"F8_E4M3", 1}, F8E5M2: {"F8_E5M2", 1},
+	Invalid: {name: "invalid"},
+	BOOL:    {name: "BOOL", size: 1}, U8: {name: "U8", size: 1}, I8: {name: "I8", size: 1},
+	U16: {name: "U16", size: 2}, I16: {name: "I16", size: 2}, F16: {name: "F16", size: 2}, BF16: {name: "BF16", size: 2},
+	U32: {name: "U32", size: 4}, I32: {name: "I32", size: 4}, F32: {name: "F32", size: 4},
+	U64: {name: "U64", size: 8}, I64: {name: "I64", size: 8}, F64: {name: "F64", size: 8},
+	F8E4M3: {name: "F8_E4M3", size: 1}, F8E5M2: {name: "F8_E5M2", size: 1},
+	Q4_0: {name: "Q4_0", block: quant.Q4_0}, Q4_1: {name: "Q4_1", block: quant.Q4_1},
+	Q5_0: {name: "Q5_0", block: quant.Q5_0}, Q5_1: {name: "Q5_1", block: quant.Q5_1}, Q8_0: {name: "Q8_0", block: quant.Q8_0},
 }
 
-// ParseDType returns the type that safetensors calls name.
+// ParseDType returns the type that safetensors or ggml calls name.
 func ParseDType(name string) (DType, error) {
 	for d := BOOL; d < dtypeCount; d++ {
 		if dtypes[d].name == name {
@@ -49,7 +61,7 @@ func ParseDType(name string) (DType, error) {
 	return Invalid, fmt.Errorf("unknown element type %q", name)
 }
 
-// Size is the number of bytes of one element, 0 for Invalid.
+// Size is the number of bytes of one element, 0 for Invalid and for types whose elements share a record: see Bytes.
 func (d DType) Size() int {
 	if d >= dtypeCount {
 		return 0
@@ -57,7 +69,23 @@ func (d DType) Size() int {
 	return dtypes[d].size
 }
 
-// String is the safetensors name, such as "BF16".
+// Block is the format of a type whose elements share a record, and zero for the others.
+func (d DType) Block() quant.Block {
+	if d >= dtypeCount {
+		return 0
+	}
+	return dtypes[d].block
+}
+
+// Bytes is the size of n elements side by side; n must be a multiple of 32 for types whose elements share a record.
+func (d DType) Bytes(n int) int {
+	if b := d.Block(); b != 0 {
+		return n / quant.BlockLen * b.Bytes()
+	}
+	return n * d.Size()
+}
+
+// String is the published name, such as "BF16" or "Q8_0".
 func (d DType) String() string {
 	if d >= dtypeCount {
 		return fmt.Sprintf("DType(%d)", uint8(d))
@@ -65,7 +93,8 @@ func (d DType) String() string {
 	return dtypes[d].name
 }
 
-// IsWeight reports whether networks may hold their parameters in this type: F32, F16 or BF16.
+// IsWeight reports whether a network's kernels may read this type: F32, F16 or BF16. A checkpoint may hold more: see
+// Tensor.IsWeight.
 func (d DType) IsWeight() bool { return d == F32 || d == F16 || d == BF16 }
 
 // MarshalText makes the name the JSON form, also as a map key.

@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,21 +11,22 @@ import (
 	mmap "github.com/edsrzf/mmap-go"
 )
 
-// File is an open safetensors file. Its tensors are views into a read-only mapping.
+// File is an open safetensors or GGUF file. Its tensors are views into a read-only mapping.
 type File struct {
 	path     string
 	size     int64
 	tensors  map[string]Tensor
 	names    []string
 	metadata map[string]string
+	header   []byte // with the length before it
 
 	mu      sync.Mutex
 	mapping mmap.MMap
 	close   func() error
 }
 
-// Open maps a safetensors file and checks its whole header; no tensor data is read. Errors name the file and,
-// where one is at fault, the tensor.
+// Open maps a safetensors or GGUF file and checks its whole header; no tensor data is read. Which of the two it is
+// its first bytes say. Errors name the file and, where one is at fault, the tensor.
 func Open(path string) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -47,7 +49,7 @@ func openMapped(path string, f *os.File) (*File, error) {
 	}
 	// Checked before mapping because an empty file cannot be mapped.
 	if info.Size() < 8 {
-		return nil, fmt.Errorf("%d bytes are too few for a safetensors file", info.Size())
+		return nil, fmt.Errorf("%d bytes are too few for a safetensors or GGUF file", info.Size())
 	}
 	mapping, err := mmap.Map(f, mmap.RDONLY, 0)
 	if err != nil {
@@ -61,7 +63,7 @@ func openMapped(path string, f *os.File) (*File, error) {
 	return file, nil
 }
 
-// OpenBytes reads a safetensors file held in memory, such as an embedded one; name stands in for the path in
+// OpenBytes reads a safetensors or GGUF file held in memory, such as an embedded one; name stands in for the path in
 // errors. The data must not change while the File is in use.
 func OpenBytes(name string, data []byte) (*File, error) {
 	file, err := parse(name, data)
@@ -73,6 +75,13 @@ func OpenBytes(name string, data []byte) (*File, error) {
 
 // parse checks the header of a whole file in memory and makes the views.
 func parse(path string, data []byte) (*File, error) {
+	if bytes.HasPrefix(data, []byte(ggufMagic)) {
+		return parseGGUF(path, data)
+	}
+	return parseSafetensors(path, data)
+}
+
+func parseSafetensors(path string, data []byte) (*File, error) {
 	if len(data) < 8 {
 		return nil, fmt.Errorf("%d bytes are too few for a safetensors file", len(data))
 	}
@@ -88,17 +97,24 @@ func parse(path string, data []byte) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newFile(path, data, int64(8+n), entries, metadata), nil
+}
+
+// newFile makes the views of tensors, which are sorted by name, in the data section, which starts at a byte of the whole file's
+// data.
+func newFile(path string, data []byte, start int64, entries []entry, metadata map[string]string) *File {
+	body := data[start:]
 	file := &File{
-		path: path, size: int64(len(data)), metadata: metadata,
+		path: path, size: int64(len(data)), metadata: metadata, header: data[:start:start],
 		tensors: make(map[string]Tensor, len(entries)), names: make([]string, len(entries)),
 	}
 	for i, e := range entries {
 		file.names[i] = e.name
 		file.tensors[e.name] = Tensor{
-			Name: e.name, DType: e.dtype, Shape: e.shape, Data: body[e.begin:e.end:e.end], File: path,
+			Name: e.name, DType: e.dtype, Shape: e.shape, Data: body[e.begin:e.end:e.end], File: path, at: start + e.begin,
 		}
 	}
-	return file, nil
+	return file
 }
 
 // Path is the path the file was opened with.
@@ -116,7 +132,8 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 // Names are the names of all tensors, sorted. The caller must not change the slice.
 func (f *File) Names() []string { return f.names }
 
-// Metadata is the file's own string map ("__metadata__"), nil when it has none. The caller must not change it.
+// Metadata is the file's own string map ("__metadata__", or the key-value pairs of a GGUF file as text, without arrays and
+// long strings), nil when it has none. The caller must not change it.
 func (f *File) Metadata() map[string]string { return f.metadata }
 
 // Close unmaps the file; every view into it becomes invalid. A second call does nothing.

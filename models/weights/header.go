@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sort"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/vkandinsky/vkandinsky/internal/quant"
 )
 
 const (
@@ -144,6 +147,9 @@ func parseEntry(dec *json.Decoder, name string) (entry, error) {
 				return errors.New("dtype is not a string")
 			}
 			e.dtype, err = ParseDType(text)
+			if err == nil && e.dtype.Size() == 0 {
+				err = fmt.Errorf("element type %s is not of this file format", e.dtype)
+			}
 			return err
 		case "shape":
 			shape, err := parseInts(dec, "shape", maxRank)
@@ -219,9 +225,18 @@ func checkSize(e entry) error {
 	return nil
 }
 
-// byteSize is the number of bytes of a tensor, or false when that does not fit an int64.
+// byteSize is the number of bytes of a tensor, or false when that does not fit an int64, or when records of several
+// elements do not fill its rows.
 func byteSize(shape []int, d DType) (int64, bool) {
 	n := int64(d.Size())
+	if b := d.Block(); b != 0 {
+		last := len(shape) - 1
+		if last < 0 || shape[last]%quant.BlockLen != 0 {
+			return 0, false
+		}
+		n = int64(b.Bytes())
+		shape = append(slices.Clone(shape[:last]), shape[last]/quant.BlockLen)
+	}
 	for _, extent := range shape {
 		if extent == 0 {
 			return 0, true

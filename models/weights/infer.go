@@ -59,6 +59,11 @@ func (x *extents) at(name string, axis int) int {
 		}
 		return 0
 	}
+	if q, quantized, err := x.c.NF4(name); quantized {
+		return q.Shape()[min(axis, 1)]
+	} else if err != nil && x.err == nil {
+		x.err = err
+	}
 	return t.Shape[axis]
 }
 
@@ -130,10 +135,14 @@ func InferQwen(c *Checkpoint) (QwenConfig, error) {
 	t.NumKeyValueHeads = x.at("model.layers.0.self_attn.k_proj.weight", 0) / 128
 	_, hasHead := c.Tensor("lm_head.weight")
 	cfg.TieWordEmbeddings = !hasHead
-	v.HiddenSize, v.IntermediateSize = x.at("visual.patch_embed.proj.weight", 0), x.at("visual.blocks.0.mlp.gate_proj.weight", 0)
-	v.Depth = x.count("visual.blocks.%d.norm1.weight")
-	v.NumHeads = v.HiddenSize / 80
-	v.OutHiddenSize = x.at("visual.merger.mlp.2.weight", 0)
+	if _, sees := c.Tensor("visual.patch_embed.proj.weight"); sees {
+		v.HiddenSize, v.IntermediateSize = x.at("visual.patch_embed.proj.weight", 0), x.at("visual.blocks.0.mlp.gate_proj.weight", 0)
+		v.Depth = x.count("visual.blocks.%d.norm1.weight")
+		v.NumHeads = v.HiddenSize / 80
+		v.OutHiddenSize = x.at("visual.merger.mlp.2.weight", 0)
+	} else { // a text decoder alone, as in GGUF files
+		v.OutHiddenSize = t.HiddenSize
+	}
 	if x.err != nil {
 		return cfg, x.err
 	}

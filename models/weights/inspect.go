@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // Inspection is what a model's folder, a network's folder or a single file holds, and what is wrong with it.
@@ -139,7 +141,7 @@ func inspectComponent(ctx context.Context, c Component, part Part, opt InspectOp
 	for _, name := range ckpt.Names() {
 		t, _ := ckpt.Tensor(name)
 		out.Parameters += int64(t.Elements())
-		out.ByDType[t.DType] += int64(len(t.Data))
+		out.ByDType[t.DType] += t.Bytes()
 	}
 	out.Tensors, out.Bytes, out.Ignored = len(ckpt.Names()), ckpt.Bytes(), ckpt.Ignored()
 	var spec Spec
@@ -149,6 +151,7 @@ func inspectComponent(ctx context.Context, c Component, part Part, opt InspectOp
 		return out, nil
 	}
 	out.Report = Check(ckpt, spec)
+	out.Parameters += ckpt.hidden(out.Report.NF4)
 	err = out.Report.Err()
 	if err == nil && opt.Values {
 		err = ckpt.CheckFinite(ctx)
@@ -173,11 +176,20 @@ func specFor(c Component, part Part, ckpt *Checkpoint) (spec Spec, config any, f
 		return specUnless(err, func() Spec { return VAESpec(cfg) }), cfg, from, err
 	case Qwen:
 		cfg, from, err := LoadQwenConfig(part, ckpt)
+		if ckpt.textOnly() {
+			return specUnless(err, func() Spec { return QwenTextSpec(cfg) }), cfg, from, err
+		}
 		return specUnless(err, func() Spec { return QwenSpec(cfg) }), cfg, from, err
 	default:
 		cfg, from, err := LoadCLIPConfig(part, ckpt)
 		return specUnless(err, func() Spec { return CLIPSpec(cfg) }), cfg, from, err
 	}
+}
+
+// textOnly says whether a Qwen checkpoint holds no more than encoding a prompt needs, as GGUF files do.
+func (c *Checkpoint) textOnly() bool {
+	_, head := c.tensors["lm_head.weight"]
+	return !head && !slices.ContainsFunc(c.names, func(name string) bool { return strings.HasPrefix(name, "visual.") })
 }
 
 // specUnless keeps an unvalidated configuration from being turned into a list of absurd length.

@@ -49,17 +49,19 @@ func findShards(path string) (shardSet, error) {
 	case len(single) == 1:
 		return shardSet{files: single}, nil
 	case len(single) == 0:
-		return shardSet{}, fmt.Errorf("%s: no .safetensors file in this folder", path)
+		return shardSet{}, fmt.Errorf("%s: no .safetensors or .gguf file in this folder", path)
 	}
-	return shardSet{}, fmt.Errorf("%s: several .safetensors files and no index (%s): name the one to use", path, baseNames(single))
+	return shardSet{}, fmt.Errorf("%s: several checkpoint files and no index (%s): name the one to use", path, baseNames(single))
 }
 
-// listFolder returns the safetensors files and the index files of a folder, sorted.
+// listFolder returns the checkpoint files and the index files of a folder, sorted: safetensors files, and GGUF files where
+// there is none of those.
 func listFolder(dir string) (single, indexes []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open checkpoint: %w", err)
 	}
+	var gguf []string
 	for _, e := range entries {
 		switch name := e.Name(); {
 		case e.IsDir() || strings.HasPrefix(name, "."): // macOS leaves "._*" companions on foreign disks
@@ -67,7 +69,12 @@ func listFolder(dir string) (single, indexes []string, err error) {
 			indexes = append(indexes, filepath.Join(dir, name))
 		case strings.HasSuffix(name, fileSuffix):
 			single = append(single, filepath.Join(dir, name))
+		case strings.HasSuffix(name, ggufSuffix):
+			gguf = append(gguf, filepath.Join(dir, name))
 		}
+	}
+	if len(single)+len(indexes) == 0 {
+		single = gguf
 	}
 	return single, indexes, nil
 }

@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -77,7 +78,9 @@ type Report struct {
 	Missing    []Expected `json:"missing,omitempty"`
 	Unexpected []string   `json:"unexpected,omitempty"`
 	WrongShape []Mismatch `json:"wrong_shape,omitempty"`
-	WrongDType []Mismatch `json:"wrong_dtype,omitempty"` // not F32, F16 or BF16
+	WrongDType []Mismatch `json:"wrong_dtype,omitempty"` // no type that weights may have
+	Broken     []string   `json:"broken,omitempty"`      // lines about matrices in 4 bits whose parts are missing or do not fit
+	NF4        []string   `json:"nf4,omitempty"`         // names of matrices that are held in 4 bits
 }
 
 // Check compares a checkpoint with what a network needs. It reads no tensor data.
@@ -87,14 +90,27 @@ func Check(c *Checkpoint, spec Spec) Report {
 	for _, e := range spec {
 		known[e.Name] = true
 		t, ok := c.Tensor(e.Name)
+		q, quantized, err := c.NF4(e.Name)
 		switch {
 		case !ok:
 			r.Missing = append(r.Missing, e)
 			continue
-		case !slices.Equal(t.Shape, e.Shape):
+		case err != nil:
+			r.Broken = append(r.Broken, err.Error())
+			continue
+		case quantized:
+			r.NF4 = append(r.NF4, e.Name)
+			for _, suffix := range nf4Suffixes() {
+				known[e.Name+suffix] = true
+			}
+			if !slices.Equal(q.Shape(), e.Shape) {
+				r.WrongShape = append(r.WrongShape, Mismatch{t.Name, t.File, t.DType, q.Shape(), e.Shape})
+			}
+			continue
+		case !slices.Equal(t.Shape, e.Shape) && t.DType.IsWeight(): // the shape of packed numbers says nothing
 			r.WrongShape = append(r.WrongShape, Mismatch{t.Name, t.File, t.DType, t.Shape, e.Shape})
 		}
-		if !t.DType.IsWeight() {
+		if !t.IsWeight() {
 			r.WrongDType = append(r.WrongDType, Mismatch{t.Name, t.File, t.DType, t.Shape, e.Shape})
 		}
 	}
@@ -104,6 +120,8 @@ func Check(c *Checkpoint, spec Spec) Report {
 		}
 	}
 	sort.Slice(r.Missing, func(i, j int) bool { return r.Missing[i].Name < r.Missing[j].Name })
+	sort.Strings(r.Broken)
+	sort.Strings(r.NF4)
 	for _, list := range [][]Mismatch{r.WrongShape, r.WrongDType} {
 		sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
 	}
@@ -112,7 +130,7 @@ func Check(c *Checkpoint, spec Spec) Report {
 
 // OK reports whether the network can be loaded. Unexpected tensors do not matter for that.
 func (r Report) OK() bool {
-	return len(r.Missing) == 0 && len(r.WrongShape) == 0 && len(r.WrongDType) == 0
+	return len(r.Missing) == 0 && len(r.WrongShape) == 0 && len(r.WrongDType) == 0 && len(r.Broken) == 0
 }
 
 // Err is nil when the network can be loaded; else one line that names the file and the first tensor at fault, and
@@ -121,18 +139,20 @@ func (r Report) Err() error {
 	if r.OK() {
 		return nil
 	}
-	others := len(r.Missing) + len(r.WrongShape) + len(r.WrongDType) - 1
+	others := len(r.Missing) + len(r.WrongShape) + len(r.WrongDType) + len(r.Broken) - 1
 	more := ""
 	if others > 0 {
 		more = fmt.Sprintf(" (and %d more; see \"vkandinsky inspect\")", others)
 	}
 	switch {
+	case len(r.Broken) > 0:
+		return errors.New(r.Broken[0] + more)
 	case len(r.WrongShape) > 0:
 		m := r.WrongShape[0]
 		return fmt.Errorf("weights: %s: tensor %q has shape %v, want %v%s", m.File, m.Name, m.Shape, m.Want, more)
 	case len(r.WrongDType) > 0:
 		m := r.WrongDType[0]
-		return fmt.Errorf("weights: %s: tensor %q is %s, want F32, F16 or BF16%s%s", m.File, m.Name, m.DType, quantisedHint(m.Name), more)
+		return fmt.Errorf("weights: %s: tensor %q is %s, want %s%s%s", m.File, m.Name, m.DType, weightTypes, quantisedHint(m.Name), more)
 	}
 	return fmt.Errorf("weights: %s: tensor %q is missing%s", r.Path, r.Missing[0].Name, more)
 }
@@ -140,7 +160,7 @@ func (r Report) Err() error {
 // quantisedHint explains the usual reason for an integer weight.
 func quantisedHint(name string) string {
 	if strings.HasSuffix(name, ".weight") {
-		return ": quantised checkpoints are not supported, use the original one"
+		return ": a quantised checkpoint of an unknown kind, use the original one"
 	}
 	return ""
 }

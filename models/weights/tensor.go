@@ -9,11 +9,21 @@ import (
 
 // Tensor is one named array of a checkpoint, row-major, little-endian.
 type Tensor struct {
-	Name  string // as the network calls it, after any renaming by a Checkpoint
-	DType DType
-	Shape []int  // slowest axis first; empty for a scalar
-	Data  []byte // view into the mapping; len is Elements()·DType.Size()
-	File  string // path of the file it lies in
+	Name   string // as the network calls it, after any renaming by a Checkpoint
+	DType  DType
+	Shape  []int  // slowest axis first; empty for a scalar
+	Data   []byte // view into the mapping; len is DType.Bytes(Elements())
+	Scales Scales // of quantised elements whose scales are a tensor of their own
+	File   string // path of the file it lies in
+	at     int64  // bytes from the start of the file to Data
+}
+
+// Scales are the factors of quantised elements: an element's value is its code times the scale of its run. The zero
+// value is none, a factor of one.
+type Scales struct {
+	DType DType  // F32, F16 or BF16
+	Data  []byte // view into a mapping
+	Run   int    // elements, side by side, that share a scale
 }
 
 // Elements is the product of the shape.
@@ -30,14 +40,49 @@ func (t Tensor) errorf(format string, args ...any) error {
 	return fmt.Errorf("weights: %s: tensor %q: "+format, append([]any{t.File, t.Name}, args...)...)
 }
 
-// Float32s widens an F32, F16 or BF16 tensor into a new slice. It panics for other types (check DType.IsWeight,
-// or the Spec, first) and when the mapped file cannot be read any more; ConvertTo returns errors instead.
+// IsWeight reports whether the tensor may be a network's parameter: numbers in F32, F16 or BF16, or coded ones that this
+// package decodes (fp8, int8 with scales, ggml's records).
+func (t Tensor) IsWeight() bool { return t.DType.IsWeight() || t.coded() }
+
+// coded reports whether reading the tensor's values means decoding them.
+func (t Tensor) coded() bool {
+	switch t.DType {
+	case F8E4M3, F8E5M2:
+		return true
+	case I8:
+		return t.Scales.Run > 0
+	}
+	return t.DType.Block() != 0
+}
+
+// Bytes is the size of the tensor in its file, scales included.
+func (t Tensor) Bytes() int64 { return int64(len(t.Data)) + int64(len(t.Scales.Data)) }
+
+// part is the data of a run of elements.
+func (t Tensor) part(begin, end int) []byte {
+	return t.Data[t.DType.Bytes(begin):t.DType.Bytes(end)]
+}
+
+// Rows returns rows from to from+count−1 of the first axis as a tensor. The rows must exist.
+func (t Tensor) Rows(from, count int) Tensor {
+	row := 1
+	for _, extent := range t.Shape[1:] {
+		row *= extent
+	}
+	if s := t.Scales; s.Run > 0 && s.Run <= row {
+		perRow := row / s.Run * s.DType.Size()
+		t.Scales.Data = s.Data[from*perRow : (from+count)*perRow]
+	}
+	t.Data = t.part(from*row, (from+count)*row)
+	t.Shape = append([]int{count}, t.Shape[1:]...)
+	return t
+}
+
+// Float32s widens a tensor of weights into a new slice. It panics for other types (check IsWeight, or the Spec,
+// first) and when the mapped file cannot be read any more; ConvertTo returns errors instead.
 func (t Tensor) Float32s() []float32 {
 	out := make([]float32, t.Elements())
-	err := t.parallel(func(begin, end int) error {
-		size := t.DType.Size()
-		return widen(out[begin:end], t.Data[begin*size:end*size], t.DType)
-	})
+	err := t.parallel(func(begin, end int) error { return t.values(out[begin:end], begin) })
 	if err != nil {
 		panic(fmt.Sprintf("weights.Float32s: %v", err))
 	}

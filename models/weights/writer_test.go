@@ -58,6 +58,13 @@ func TestWriteFileRoundTripsAlignedAndDeterministic(t *testing.T) {
 	if !bytes.Equal(a, b) {
 		t.Error("the order of the arguments changes the file")
 	}
+	var out bytes.Buffer
+	if err := Encode(&out, shuffled, meta); err != nil || !bytes.Equal(out.Bytes(), a) {
+		t.Errorf("Encode writes other bytes than WriteFile, or %v", err)
+	}
+	if err := Encode(&out, []Tensor{{Name: "a", DType: F32, Shape: []int{2}, Data: make([]byte, 7)}}, nil); err == nil {
+		t.Error("Encode takes a tensor that lacks data")
+	}
 	if n := binary.LittleEndian.Uint64(a); n%8 != 0 {
 		t.Errorf("data starts at %d, not a multiple of 8", 8+n)
 	}

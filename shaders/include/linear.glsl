@@ -3,7 +3,8 @@
 //   y[m, n] = f(sum over k of x[m, k] w[n, k] + bias[n]), or y ← y + gate[n] · (x wᵀ + bias) with ADD
 //
 // x is [rows, K], w [cols, K], both row-major. y is addressed as [columns / head, height, head]: with head = number of
-// columns that is a row-major matrix, with head = size of an attention head it is one matrix per head.
+// columns that is a row-major matrix, with head = size of an attention head it is one matrix per head. With NF4 defined w is
+// 4-bit, see nf4.glsl.
 
 #include "tensor.glsl"
 #include "activation.glsl"
@@ -29,6 +30,9 @@ layout(push_constant) uniform Push {
 	uint bias_base; // elements before the first in the bound ranges
 	uint gate_base;
 	uint band;      // row tiles that are walked together (matmul_matrix.comp)
+	uint w_first;   // with NF4: numbers before the first column of w, which is bound whole
+	uint w_scales;  // and the words at which its scales
+	uint w_codes;   // and codes begin
 } pc;
 
 TENSOR_IN_VEC(0, x, X_TYPE)
@@ -37,7 +41,13 @@ TENSOR_IN(2, bias, BIAS_TYPE)
 TENSOR_INOUT_VEC(3, y, Y_TYPE)
 TENSOR_IN(4, gate, DTYPE_F32)
 TENSOR_RUN8(x)
+#ifdef NF4
+#include "nf4.glsl"
+#define WEIGHT_RUN8 nf4_run8
+#else
 TENSOR_RUN8(w)
+#define WEIGHT_RUN8 w_run8
+#endif
 
 // finish applies everything after the sum to one element; old is what y held.
 float finish(float v, uint col, float old) {

@@ -1,7 +1,7 @@
 """Encoded clips with their captions, on the device, from which the transformer's batches are drawn."""
 import torch
 
-from . import data, sizes, words
+from . import data, sizes, state, words
 
 
 class Texts:
@@ -25,7 +25,7 @@ class Pool:
         latents, first, spread, q, lengths, c = [], [], [], [], [], []
         chunk = max(1, (64 * 25 * 64 * 64) // (frames * height * width))
         factor = sizes.VAE["scaling_factor"]
-        with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+        with torch.no_grad(), state.half(device, torch.float16):
             for at in range(0, count, chunk):
                 clips = [data.sample(rng, combos) for _ in range(min(chunk, count - at))]
                 x = data.render(clips, frames, height, width, device)

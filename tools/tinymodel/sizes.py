@@ -1,8 +1,6 @@
 """The sizes of the tiny model's networks."""
 DIT = {"in_visual_dim": 16, "out_visual_dim": 16, "in_text_dim": 128, "in_text_dim2": 64, "time_dim": 64, "patch_size": [1, 2, 2], "model_dim": 128,
        "ff_dim": 512, "num_text_blocks": 2, "num_visual_blocks": 8, "axes_dims": [8, 12, 12], "visual_cond": True}
-# Groups of few channels lose colors: the statistics of a clip are those of its background, which in a group of two comes out as +1 and -1 whatever its
-# color was.
 VAE = {"in_channels": 3, "out_channels": 3, "latent_channels": 16, "block_out_channels": [16, 32, 48, 48], "layers_per_block": 1,
        "norm_num_groups": 2, "scaling_factor": 0.476986, "spatial_compression_ratio": 8, "temporal_compression_ratio": 4}
 SCALE_FACTOR = (1.0, 1.0, 1.0)  # of the rotary angles

@@ -1,4 +1,5 @@
 """Checkpoints of a training that may be cut off, a clock that stands while the process is stopped, and a log."""
+import contextlib
 import json
 import os
 import time
@@ -32,6 +33,11 @@ class Log:
         print(line, flush=True)
         with open(self.path, "a") as f:
             f.write(line + "\n")
+
+
+def half(device, kind):
+    """Products in a 16-bit type on a GPU, fp32 elsewhere."""
+    return torch.autocast(device, dtype=kind, cache_enabled=False) if device == "cuda" else contextlib.nullcontext()
 
 
 def save(path, value):

@@ -94,7 +94,7 @@ class Trainer:
         t = torch.where(torch.rand(n, device=self.device) < 0.75, sizes.SHIFT * u / (1 + (sizes.SHIFT - 1) * u), u)
         noise = torch.randn_like(latents)
         at = t[:, None, None, None, None]
-        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.device == "cuda", cache_enabled=False):
+        with state.half(self.device, torch.bfloat16):
             rows, mask, pooled = self.model.text(ids, lengths, clip_ids)
             v = self.model.velocity((1 - at) * latents + at * noise, first, t, rows, mask, pooled)
         return (v.float() - (noise - latents))[:, 1:].square().mean()

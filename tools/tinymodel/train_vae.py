@@ -2,12 +2,14 @@
 latents so that the decoder forgives what the transformer gets wrong."""
 import torch
 
-from . import data, sizes, state
+from . import data, settle, sizes, state
 from .vae import VAE
 
-# frames, height, width, clips of a batch, clips in the bank, weight
-BATCHES = [(17, 64, 64, 8, 3072, 5), (25, 64, 64, 6, 1024, 2), (1, 128, 128, 32, 4096, 1), (17, 128, 128, 2, 512, 1.5), (17, 64, 96, 6, 512, 0.7), (17, 96, 64, 6, 512, 0.7)]
-PEAK, KL, NOISE, DECAY = 2e-3, 3e-5, 0.05, 0.997
+# frames, height, width, clips of a batch, clips in the bank, weight. A clip has only two colors: many small ones teach colors sooner than few large ones.
+BATCHES = [(9, 32, 32, 64, 16384, 4), (17, 64, 64, 10, 3072, 4), (25, 64, 64, 6, 1024, 1.5), (1, 64, 64, 128, 16384, 1), (17, 128, 128, 2, 512, 1),
+           (17, 64, 96, 6, 512, 0.5), (17, 96, 64, 6, 512, 0.5)]
+PEAK, KL, NOISE, DECAY, MOST_LOGVAR, TRUNK = 7e-4, 3e-5, 0.1, 0.997, 2, 0.1
+SCALE = 1024  # of the loss: gradients of a mean over a clip's pixels are below what fp16 holds
 
 
 def bank(number, frames, height, width, device):
@@ -23,16 +25,29 @@ class Trainer:
         torch.manual_seed(1)
         self.net = VAE(sizes.VAE).to(device)
         self.params = list(self.net.parameters())
-        self.average = [p.detach().clone() for p in self.params]
-        self.rate = torch.tensor(PEAK, device=device)
+        trunk = {id(p) for p in settle.trunk(self.net)}
+        groups = [([p for p in self.params if id(p) not in trunk], 1.0), ([p for p in self.params if id(p) in trunk], TRUNK)]
         fast = {"fused": True, "capturable": True} if device == "cuda" else {}
-        self.optimizer = torch.optim.AdamW(self.params, lr=self.rate if fast else PEAK, betas=(0.9, 0.98), weight_decay=1e-3, **fast)
+        self.optimizer = torch.optim.AdamW([{"params": ps, "share": share, "lr": torch.tensor(PEAK, device=device) if fast else PEAK} for ps, share in groups],
+                                           betas=(0.9, 0.98), weight_decay=1e-3, **fast)
         self.log, self.step, self.spent = state.Log(f"{folder}/log.jsonl"), 0, 0.0
         saved = state.load(f"{folder}/vae.pt")
         if saved:
             self.net.load_state_dict(saved["net"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.average, self.step, self.spent = [a.to(device) for a in saved["average"]], saved["step"], saved["spent"]
+        else:
+            side = 32 if small else 64
+            settle.settle(self.net, data.varied(data.rng(7), 16, 17, side, side, device))
+            self.average = [p.detach().clone() for p in self.params]
+
+    def rate(self, rate):
+        """Sets the learning rate."""
+        for group in self.optimizer.param_groups:
+            if torch.is_tensor(group["lr"]):
+                group["lr"].fill_(rate * group["share"])
+            else:
+                group["lr"] = rate * group["share"]
 
     def save(self):
         state.save(f"{self.folder}/vae.pt", {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), "average": self.average,
@@ -41,16 +56,19 @@ class Trainer:
     def update(self, clips, n):
         """One step; returns loss, mean absolute error, divergence and deviation of the latents."""
         x = clips[torch.randint(len(clips), (n,), device=self.device)].float() / 127.5 - 1
-        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.device == "cuda", cache_enabled=False):
+        with state.half(self.device, torch.float16):
             mean, logvar = self.net.encode(x)
-            std = (0.5 * logvar).exp()
+            std = (0.5 * logvar.clamp(max=MOST_LOGVAR)).exp()  # fp16 ends at 65504
             z = mean + std * torch.randn_like(mean)
             spread = z.detach().std()
             y = self.net.decode(z + NOISE * spread * torch.rand(n, 1, 1, 1, 1, device=self.device) * torch.randn_like(z)).float()
         error = y - x
-        kl = 0.5 * (mean.square() + std.square() - 1 - logvar).mean()
+        kl = 0.5 * (mean.square() + logvar.clamp(max=10).exp() - 1 - logvar).mean()
         loss = error.abs().mean() + 2 * error.square().mean() + KL * kl
-        loss.backward()
+        (SCALE * loss).backward()
+        torch._foreach_mul_([p.grad for p in self.params], 1 / SCALE)
+        for p in self.params:
+            p.grad.nan_to_num_(0, 0, 0)
         torch.nn.utils.clip_grad_norm_(self.params, 1.0)
         self.optimizer.step()
         with torch.no_grad():
@@ -65,16 +83,13 @@ class Trainer:
         return state.recorded(plain, self.optimizer, lambda: self.update(clips, n), self.device, clips)
 
     def run(self, seconds):
-        batches = [(t, 32, 32, 2, 4, w) for t, h, _, n, _, w in BATCHES if h == 64] if self.small else BATCHES
-        self.rate.fill_(1e-6)
+        batches = [(t, 32, 32, 2, 4, w) for t, h, _, n, _, w in BATCHES if h < 96] if self.small else BATCHES
+        self.rate(1e-6)
         steps = [(self.record(bank(number, t, h, w, self.device), n), weight) for t, h, w, n, number, weight in batches]
         rng, clock, kept = data.rng(self.step), state.Clock(seconds, self.spent), self.spent
         self.log(stage="vae", step=self.step, seconds=self.spent, ready=True)
         while clock.tick():
-            rate = state.cosine(clock.fraction, PEAK)
-            self.rate.fill_(rate)
-            if self.device != "cuda":
-                self.optimizer.param_groups[0]["lr"] = rate
+            self.rate(state.cosine(clock.fraction, PEAK, warm=0.04))
             for _ in range(1 if self.small else 10):
                 values = rng.choices([s for s, _ in steps], [w for _, w in steps])[0]()
                 self.step += 1

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/internal/progress"
+	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+)
+
+// printPrompt expands the prompt and prints nothing else.
+func (j *job) printPrompt(ctx context.Context, c *console, log *slog.Logger, show bool) error {
+	var text string
+	err := j.run(ctx, c, log, show, func(d *engine.Device, p *kandinsky5.Pipeline) (err error) {
+		if err := j.admit(ctx, c, d, p, show); err != nil {
+			return err
+		}
+		text, err = p.ExpandPrompt(ctx, j.request)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.out, text)
+	return err
+}
+
+// run works on the device with a pipeline, showing progress if wanted.
+func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, work func(*engine.Device, *kandinsky5.Pipeline) error) (err error) {
+	if show {
+		reporter, done := c.progress()
+		defer done()
+		stream := &promptStream{log: log}
+		if progress.IsTerminal(c.err) {
+			stream.out = c.err
+		}
+		defer stream.end()
+		j.request.Expanding, j.request.Progress = stream.told, showProgress(reporter, stream)
+		defer func() {
+			if err == nil {
+				reporter.Done()
+			}
+		}()
+	}
+	if j.keeper != nil {
+		j.request.Progress = j.keeper.watch(j.request.Progress)
+	}
+	return j.onDevice(ctx, log, func(d *engine.Device) error {
+		if err := j.files.check(d); err != nil {
+			return err
+		}
+		log.Info("device", "name", d.Summary.Physical.Info.Name, "kernels", d.Caps().Tier)
+		return j.withPipeline(ctx, d, work)
+	})
+}
+
+// showProgress passes what the pipeline tells on to the terminal. A text that appears as it is written shows its own
+// progress.
+func showProgress(r *progress.Reporter, s *promptStream) func(kandinsky5.Progress) {
+	stage, begun := kandinsky5.Stage(""), false
+	return func(p kandinsky5.Progress) {
+		r.Memory(p.DeviceBytes)
+		if p.Stage == kandinsky5.StageExpand && s.out != nil {
+			return
+		}
+		if p.Stage != kandinsky5.StageExpand {
+			s.end()
+		}
+		if p.Stage != stage || p.Done == 0 && p.Total == 0 { // another clip may begin with the stage that was over
+			stage = p.Stage
+			r.Stage(string(p.Stage), p.Total)
+			begun = false
+		}
+		r.Total(p.Total)
+		if p.Stage == kandinsky5.StageDenoise && !begun && p.Total > 0 {
+			begun = true
+			r.From(p.Done)
+		}
+		r.Step(p.Done)
+	}
+}
+
+// withPipeline makes a pipeline and works with it.
+func (j *job) withPipeline(ctx context.Context, d *engine.Device, work func(*engine.Device, *kandinsky5.Pipeline) error) error {
+	p, err := kandinsky5.New(ctx, d, j.checkpoint, j.options)
+	if err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		return badInput(err) // nothing but the checkpoint has been looked at
+	}
+	err = work(d, p)
+	if closeErr := p.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/spf13/pflag"
+
+	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+)
+
+// keepFlags say what is kept of a run that does not come to its end.
+type keepFlags struct {
+	every       int
+	resume      string
+	keep        bool
+	onInterrupt string
+	state       *kandinsky5.State // what --resume read
+}
+
+// What Ctrl-C does after the step.
+const (
+	interruptSave    = "save"
+	interruptDecode  = "decode"
+	interruptDiscard = "discard"
+)
+
+func (k *keepFlags) register(f *pflag.FlagSet) {
+	f.StringVar(&k.resume, "resume", "", "continue the run that `FILE`.state was saved of: no other flags are needed")
+	f.IntVar(&k.every, "checkpoint-every", 0, "save the run's state beside the output, in OUTPUT.state, after every so many `STEPS` (default: only when it is interrupted or fails)")
+	f.StringVar(&k.onInterrupt, "on-interrupt", interruptSave, "what Ctrl-C does when the step is finished, `DO`: save the state, decode the clip as it is predicted then, or discard the run at once; a second Ctrl-C stops at once")
+	f.BoolVar(&k.keep, "keep-state", false, "leave the state when the video is written")
+}
+
+func (k *keepFlags) check() error {
+	if k.every < 0 {
+		return badInputf("--checkpoint-every %d: use 1 or more", k.every)
+	}
+	switch k.onInterrupt {
+	case interruptSave, interruptDecode, interruptDiscard:
+		return nil
+	}
+	return badInputf("--on-interrupt %q: use save, decode or discard", k.onInterrupt)
+}
+
+// keeper saves the states of a run.
+type keeper struct {
+	flags  keepFlags
+	path   string            // of the state file
+	notes  map[string]string // what goes into every file beside the run
+	log    *slog.Logger
+	signal *interrupts
+
+	mu          sync.Mutex // guards what follows: Ctrl-C comes on a goroutine of its own
+	stage       kandinsky5.Stage
+	newest      *kandinsky5.State // nil before the first step
+	saved       int               // step of the state in the file; -1: none
+	interrupted bool              // Ctrl-C while steps are made
+	decoding    bool              // the clip is made of fewer steps than asked for
+}
+
+// newKeeper prepares to save beside the output, or to the file that is continued.
+func newKeeper(ctx context.Context, k keepFlags, output string, notes map[string]string, log *slog.Logger) *keeper {
+	out := &keeper{flags: k, path: output + ".state", notes: notes, log: log, signal: interruptsOf(ctx), saved: -1}
+	if k.state != nil {
+		out.path, out.newest, out.saved = k.resume, k.state, k.state.Step
+		log.Info("continuing", "step", fmt.Sprintf("%d of %d", k.state.Step, k.state.Settings.Steps), "prompt", k.state.Settings.Prompt)
+	} else if old, err := kandinsky5.ReadState(out.path); err == nil {
+		log.Warn(fmt.Sprintf("%s has a run that stands at step %d of %d (vkandinsky generate --resume continues it); this new run will replace it", out.path, old.Step, old.Settings.Steps))
+	}
+	out.signal.handle(out.interrupt)
+	return out
+}
+
+// watch learns from the run's progress which stage it is in.
+func (k *keeper) watch(next func(kandinsky5.Progress)) func(kandinsky5.Progress) {
+	return func(p kandinsky5.Progress) {
+		k.mu.Lock()
+		k.stage = p.Stage
+		if k.interrupted && !k.decoding && p.Stage != kandinsky5.StageDenoise { // no step came after Ctrl-C
+			k.interrupted = false
+			if k.flags.onInterrupt == interruptSave {
+				k.signal.stop()
+			}
+		}
+		k.mu.Unlock()
+		if next != nil {
+			next(p)
+		}
+	}
+}
+
+// interrupt is the first Ctrl-C. A step is worth finishing; whatever else is under way is not.
+func (k *keeper) interrupt() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.flags.onInterrupt == interruptDecode && k.stage == kandinsky5.StageDecode:
+		k.log.Warn("the clip is being made; Ctrl-C again stops at once")
+		return true
+	case k.flags.onInterrupt == interruptDiscard, k.stage != kandinsky5.StageDenoise:
+		return false
+	}
+	k.interrupted = true
+	then := map[string]string{interruptSave: "the run's state is saved", interruptDecode: "the clip is made of what is there"}[k.flags.onInterrupt]
+	k.log.Warn("interrupted: the step is finished, then " + then + "; Ctrl-C again stops at once")
+	return true
+}
+
+// afterStep saves what is due and ends an interrupted run. A state that cannot be saved does not end a run.
+func (k *keeper) afterStep(f kandinsky5.Finished) (kandinsky5.Decision, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.newest = f.State
+	if k.interrupted && k.flags.onInterrupt == interruptDecode {
+		k.decoding = true
+		return kandinsky5.Decode, nil
+	}
+	due := k.flags.every > 0 && (f.Step%k.flags.every == 0 || f.Step == f.Steps) || k.flags.keep && f.Step == f.Steps
+	if !due && !k.interrupted {
+		return kandinsky5.Go, nil
+	}
+	switch err := k.save(); {
+	case err != nil && k.interrupted:
+		k.log.Warn("the state cannot be saved, so the run goes on and tries again after each step; Ctrl-C again stops at once and loses it", "error", err)
+	case err != nil:
+		k.log.Warn("the state cannot be saved; the run goes on", "step", f.Step, "error", err)
+	case k.interrupted:
+		return kandinsky5.Stop, nil
+	}
+	return kandinsky5.Go, nil
+}
+
+// save writes the newest state; the lock is held.
+func (k *keeper) save() error {
+	if k.saved == k.newest.Step {
+		return nil
+	}
+	s := *k.newest
+	s.Notes = k.notes
+	if err := kandinsky5.WriteState(k.path, &s); err != nil {
+		return err
+	}
+	k.saved = s.Step
+	k.log.Debug("state saved", "step", s.Step, "file", k.path)
+	return nil
+}
+
+// failed makes of a run's error what the user is told, saving what there is to save.
+func (k *keeper) failed(ctx context.Context, err error) error {
+	k.signal.handle(nil)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	cancelled := ctx.Err() != nil && errors.Is(err, context.Canceled)
+	if k.newest != nil && k.flags.onInterrupt == interruptSave && !k.signal.insisted() {
+		if saveErr := k.save(); saveErr != nil {
+			err = fmt.Errorf("%w; the run's state cannot be saved: %w", err, saveErr)
+		}
+	}
+	switch {
+	case k.saved < 0, !cancelled && k.newest == k.flags.state:
+		return err
+	case cancelled || errors.Is(err, kandinsky5.ErrStopped):
+		return interruption{fmt.Sprintf("interrupted; to go on after step %d of %d: %s", k.saved, k.newest.Settings.Steps, k.command())}
+	}
+	return fmt.Errorf("%w; to go on after step %d of %d: %s", err, k.saved, k.newest.Settings.Steps, k.command())
+}
+
+// state returns the newest one, nil before the first step, also where there is no keeper.
+func (k *keeper) state() *kandinsky5.State {
+	if k == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.newest
+}
+
+// early says whether the clip is made of fewer steps than its settings say, also where there is no keeper.
+func (k *keeper) early() bool {
+	if k == nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.decoding
+}
+
+// command is what continues the run.
+func (k *keeper) command() string { return "vkandinsky generate --resume " + shellWord(k.path) }
+
+// written ends a run whose video is on the disk: the state has done its work. A clip that was made of fewer steps leaves it.
+func (k *keeper) written(output string) error {
+	k.signal.handle(nil)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.decoding {
+		text := fmt.Sprintf("interrupted: %s is the clip as step %d of %d predicts it", output, k.newest.Step, k.newest.Settings.Steps)
+		if k.saved >= 0 {
+			text += fmt.Sprintf("; to go on after step %d: %s", k.saved, k.command())
+		}
+		return interruption{text}
+	}
+	if k.saved < 0 || k.flags.keep {
+		return nil
+	}
+	if err := os.Remove(k.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		k.log.Warn("the video is written, its state could not be removed", "error", err)
+	}
+	return nil
+}

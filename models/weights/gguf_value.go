@@ -1,0 +1,132 @@
+package weights
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// Types of GGUF metadata (ggml, docs/gguf.md, enum gguf_metadata_value_type).
+const (
+	ggufU8 = iota
+	ggufI8
+	ggufU16
+	ggufI16
+	ggufU32
+	ggufI32
+	ggufF32
+	ggufBool
+	ggufString
+	ggufArray
+	ggufU64
+	ggufI64
+	ggufF64
+)
+
+// ggufSize is the size of a value of fixed size, 0 for others.
+func ggufSize(kind uint32) int {
+	switch kind {
+	case ggufU8, ggufI8, ggufBool:
+		return 1
+	case ggufU16, ggufI16:
+		return 2
+	case ggufU32, ggufI32, ggufF32:
+		return 4
+	case ggufU64, ggufI64, ggufF64:
+		return 8
+	}
+	return 0
+}
+
+// value reads one value of the metadata as text. Arrays and long strings are passed over: no network needs them.
+func (r *ggufReader) value() (string, error) {
+	kind, err := r.u32()
+	if err != nil {
+		return "", err
+	}
+	switch kind {
+	case ggufString:
+		return r.text()
+	case ggufArray:
+		return "", r.array()
+	}
+	size := ggufSize(kind)
+	if size == 0 {
+		return "", fmt.Errorf("unknown type %d", kind)
+	}
+	b, err := r.next(uint64(size))
+	if err != nil {
+		return "", err
+	}
+	return ggufText(kind, b), nil
+}
+
+func (r *ggufReader) text() (string, error) {
+	n, err := r.u64()
+	if err != nil {
+		return "", err
+	}
+	b, err := r.next(n)
+	if err != nil || n > maxGGUFMetadata {
+		return "", err
+	}
+	return string(b), nil
+}
+
+// array passes over an array of numbers or strings.
+func (r *ggufReader) array() error {
+	kind, err := r.u32()
+	if err != nil {
+		return err
+	}
+	n, err := r.u64()
+	if err != nil {
+		return err
+	}
+	if kind != ggufString {
+		size := ggufSize(kind)
+		if size == 0 {
+			return fmt.Errorf("an array of type %d", kind)
+		}
+		if n > math.MaxInt64/8 {
+			return fmt.Errorf("an array of %d values", n)
+		}
+		_, err := r.next(n * uint64(size))
+		return err
+	}
+	for range n { // each takes at least eight bytes, so this ends with the header
+		size, err := r.u64()
+		if err != nil {
+			return err
+		}
+		if _, err := r.next(size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ggufText writes a value of fixed size.
+func ggufText(kind uint32, b []byte) string {
+	var wide [8]byte
+	copy(wide[:], b)
+	u := binary.LittleEndian.Uint64(wide[:])
+	switch kind {
+	case ggufI8:
+		return strconv.Itoa(int(int8(u)))
+	case ggufI16:
+		return strconv.Itoa(int(int16(u)))
+	case ggufI32:
+		return strconv.Itoa(int(int32(u)))
+	case ggufI64:
+		return strconv.FormatInt(int64(u), 10)
+	case ggufF32:
+		return strconv.FormatFloat(float64(math.Float32frombits(uint32(u))), 'g', -1, 32)
+	case ggufF64:
+		return strconv.FormatFloat(math.Float64frombits(u), 'g', -1, 64)
+	case ggufBool:
+		return strconv.FormatBool(u != 0)
+	}
+	return strconv.FormatUint(u, 10)
+}
