@@ -67,7 +67,7 @@ func TestEveryPublishedSizePasses(t *testing.T) {
 	for _, name := range Presets() {
 		c := preset(t, name)
 		sizes := c.AllowedSizes()
-		if want := map[int]int{128: 1, 512: 3, 1024: 7}[c.Metrics.Resolution]; len(sizes) != want {
+		if want := map[int]int{64: 1, 512: 3, 1024: 7}[c.Metrics.Resolution]; len(sizes) != want {
 			t.Errorf("%s: %d sizes, want %d", name, len(sizes), want)
 		}
 		for _, s := range sizes {
@@ -91,7 +91,7 @@ func TestDefaultsOfEveryResolution(t *testing.T) {
 		seconds int
 	}{
 		{"k5_pro_i2v_5s_sft_sd", Size{512, 768}, 5}, {"k5_lite_t2v_10s_sft_sd", Size{512, 768}, 5},
-		{"k5_pro_t2v_5s_sft_hd", Size{1024, 1024}, 5}, {"tiny_i2v", Size{128, 128}, 1},
+		{"k5_pro_t2v_5s_sft_hd", Size{1024, 1024}, 5}, {"tiny_i2v", Size{64, 64}, 1},
 	} {
 		c := preset(t, w.preset)
 		if c.DefaultSize() != w.size || c.Seconds() != w.seconds {

@@ -129,6 +129,7 @@ func (o *planOptions) work(cmd *command, log *slog.Logger) (w planWork, err erro
 	if w.config, err = o.model.config(); err != nil {
 		return w, err
 	}
+	o.model.announce(w.config, o.request.image, log)
 	if w.options, err = o.options(&cmd.flags, w.config, log); err != nil {
 		return w, err
 	}

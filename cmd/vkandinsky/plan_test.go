@@ -130,13 +130,13 @@ func TestPlanOfACheckpointOnTheDevice(t *testing.T) {
 
 func TestPlanOfTheModelInTheProgram(t *testing.T) {
 	status, stdout, stderr := invoke(t, "plan", "--vram", "1GiB", "--ram", "1GiB", "--blocks-in-memory", "2")
-	if status != 0 || !strings.Contains(stdout, "tiny_i2v: 25 frames of 128×128") || !strings.Contains(stderr, "red-circle.png") || !strings.Contains(stderr, "--config") {
+	if status != 0 || !strings.Contains(stdout, "tiny_i2v: 25 frames of 64×64") || !strings.Contains(stderr, "red-circle.png") || !strings.Contains(stderr, "--config") {
 		t.Errorf("status %d, %s\n%s", status, stdout, stderr)
 	}
 	// Named, it is no surprise; another picture gives the size; a folder's files are taken instead of the program's.
 	picture := filepath.Join("testdata", "first.png")
 	status, stdout, stderr = invoke(t, "plan", "--config", "tiny_i2v", "--vram", "1GiB", "--ram", "1GiB", "--image", picture, "--video-duration", "2")
-	if status != 0 || !strings.Contains(stdout, "tiny_i2v: 49 frames of 144×112") || !strings.Contains(stderr, "first.png") || strings.Contains(stderr, "--config") {
+	if status != 0 || !strings.Contains(stdout, "tiny_i2v: 49 frames of 80×48") || !strings.Contains(stderr, "first.png") || strings.Contains(stderr, "--config") {
 		t.Errorf("status %d, %s\n%s", status, stdout, stderr)
 	}
 	status, _, stderr = invoke(t, "plan", "--config", "tiny_i2v", "--checkpoint-dir", t.TempDir(), "--vram", "1GiB", "--ram", "1GiB")
