@@ -68,7 +68,7 @@ wine: ## cross-compile for Windows and run the program under Wine
 	GO=$(GO) scripts/windows.sh
 
 clean: ## remove what make made in this folder
-	rm -rf vkandinsky vkandinsky.exe demo.mp4 demo.png out
+	rm -rf vkandinsky vkandinsky.exe demo.mp4 demo.png demo.json out
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
