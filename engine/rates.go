@@ -62,7 +62,7 @@ func parseRates(data []byte, info vk.DeviceInfo) Rates {
 	return f.Rates
 }
 
-// SaveRates keeps rates for later runs. Without a cache folder it does nothing; one that cannot be written is worth a warning, not a run.
+// SaveRates keeps rates for later runs. Without a cache folder it does nothing.
 func (d *Device) SaveRates(r Rates) error {
 	if d.opts.CacheDir == "" {
 		return nil
@@ -73,7 +73,7 @@ func (d *Device) SaveRates(r Rates) error {
 		return err
 	}
 	if err := writeAtomic(d.ratesPath(), append(data, '\n')); err != nil {
-		d.log.Warn("rates not saved", "error", err)
+		return fmt.Errorf("rates not saved: %w", err)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"image/png"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -104,29 +103,15 @@ func TestCtrlCLeavesFinishedClipsWhole(t *testing.T) {
 	}
 	dir := t.TempDir()
 	list := writeFile(t, filepath.Join(dir, "list.txt"), "# many\n"+strings.Repeat("A fox runs.\n", 300))
-	cmd := exec.CommandContext(t.Context(), program, drawn("--prompt-file", list, "-o", filepath.Join(dir, "x.png"), "--validate")...)
-	out := &watched{want: "\n", seen: make(chan struct{})}
-	var errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = out, &errs
-	cmd.Env = environment()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-out.seen:
-	case <-time.After(2 * time.Minute):
-		cmd.Process.Kill()
-		t.Fatal("no clip was made")
-	}
+	p := launch(t, "", drawn("--prompt-file", list, "-o", filepath.Join(dir, "x.png"), "--validate")...)
+	p.awaitOutput(t)
 	time.Sleep(100 * time.Millisecond)
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
+	p.interrupt(t)
+	o := p.end()
+	if o.status != exitInterrupted || !strings.HasSuffix(o.stderr, "vkandinsky: interrupted\n") {
+		t.Fatalf("status %d\n%s", o.status, o.stderr)
 	}
-	cmd.Wait()
-	if status := cmd.ProcessState.ExitCode(); status != exitInterrupted || !strings.HasSuffix(errs.String(), "vkandinsky: interrupted\n") {
-		t.Fatalf("status %d\n%s", status, errs.String())
-	}
-	clips := strings.Fields(out.text.String())
+	clips := strings.Fields(o.stdout)
 	for _, path := range clips {
 		f, err := os.Open(path)
 		if err != nil {

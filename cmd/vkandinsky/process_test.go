@@ -452,51 +452,20 @@ func TestCtrlCEndsARunInOrder(t *testing.T) {
 		t.Skip("a console is needed to send Ctrl-C there; scripts/windows.sh does it under Wine")
 	}
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), program, fromPicture(filepath.Join(dir, "x.mp4"), "--sample_steps", "50", "--validate", "--on-interrupt", "discard", "--frames-dir", filepath.Join(dir, "frames"))...)
-	var out bytes.Buffer
-	errs := &watched{want: "denoise", seen: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = &out, errs
-	cmd.Env = environment()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-errs.seen:
-	case <-time.After(2 * time.Minute):
-		cmd.Process.Kill()
-		t.Fatal("the run never came to denoising")
-	}
+	p := launch(t, "denoise", fromPicture(filepath.Join(dir, "x.mp4"), "--sample_steps", "50", "--validate", "--on-interrupt", "discard", "--frames-dir", filepath.Join(dir, "frames"))...)
+	p.await(t)
 	time.Sleep(300 * time.Millisecond)
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
+	p.interrupt(t)
 	start := time.Now()
-	cmd.Wait()
-	if status := cmd.ProcessState.ExitCode(); status != exitInterrupted || !strings.HasSuffix(errs.text.String(), "vkandinsky: interrupted\n") {
-		t.Errorf("status %d, want %d; standard error:\n%s", status, exitInterrupted, errs.text.String())
+	o := p.end()
+	if o.status != exitInterrupted || !strings.HasSuffix(o.stderr, "vkandinsky: interrupted\n") {
+		t.Errorf("status %d, want %d; standard error:\n%s", o.status, exitInterrupted, o.stderr)
 	}
 	if took := time.Since(start); took > time.Minute {
 		t.Errorf("the run ended %v after Ctrl-C", took)
 	}
-	if out.Len() > 0 {
-		t.Errorf("standard output has %q", out.String())
+	if o.stdout != "" {
+		t.Errorf("standard output has %q", o.stdout)
 	}
 	wantEmpty(t, dir)
-}
-
-// watched collects a process's standard error and tells when a word has come.
-type watched struct {
-	text bytes.Buffer
-	want string
-	seen chan struct{}
-	done bool
-}
-
-func (w *watched) Write(p []byte) (int, error) {
-	w.text.Write(p)
-	if !w.done && strings.Contains(w.text.String(), w.want) {
-		w.done = true
-		close(w.seen)
-	}
-	return len(p), nil
 }

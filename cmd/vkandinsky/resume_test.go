@@ -51,49 +51,6 @@ func wantWhole(t *testing.T, output string) {
 	}
 }
 
-// process is a running program whose log is watched.
-type process struct {
-	*exec.Cmd
-	stdout bytes.Buffer
-	stderr *watched
-}
-
-// launch starts the program; the process's standard error is watched for a word.
-func launch(t *testing.T, word string, args ...string) *process {
-	t.Helper()
-	p := &process{Cmd: exec.CommandContext(t.Context(), program, args...), stderr: &watched{want: word, seen: make(chan struct{})}}
-	p.Stdout, p.Stderr, p.Env = &p.stdout, p.stderr, environment()
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-// await waits for the word.
-func (p *process) await(t *testing.T) {
-	t.Helper()
-	select {
-	case <-p.stderr.seen:
-	case <-time.After(2 * time.Minute):
-		p.Process.Kill()
-		p.Wait()
-		t.Fatalf("%q never came:\n%s", p.stderr.want, p.stderr.text.String())
-	}
-}
-
-// end waits for the process.
-func (p *process) end() outcome {
-	p.Wait()
-	return outcome{p.ProcessState.ExitCode(), p.stdout.String(), p.stderr.text.String()}
-}
-
-func (p *process) interrupt(t *testing.T) {
-	t.Helper()
-	if err := p.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func read(t *testing.T, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)

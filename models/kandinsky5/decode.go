@@ -23,14 +23,11 @@ func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) 
 		return nil, err
 	}
 	g.stats.Tiles = tiling.String()
-	v, err := vae.New(g.device, g.nets.vaeReader, g.nets.vaeConfig, g.opts.Precision)
+	v, err := g.decoder(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer v.Close()
-	if err := v.LoadDecoder(ctx); err != nil {
-		return nil, err
-	}
 	geometry := g.settings.Geometry
 	clip := &Clip{Frames: geometry.Frames, Height: g.settings.Size.Height, Width: g.settings.Size.Width, Pix: make([]uint8, 3*geometry.Frames*g.settings.Size.Height*g.settings.Size.Width)}
 	options := vae.DecodeOptions{Tiling: tiling, Gain: float32(1 / g.nets.vaeConfig.ScalingFactor), Progress: func(done, total int) { g.report(StageDecode, done, total) }}
@@ -113,4 +110,17 @@ func storedType(c *weights.Checkpoint) weights.DType {
 		}
 	}
 	return weights.F16
+}
+
+// decoder loads the autoencoder's decoder; the caller closes it.
+func (g *run) decoder(ctx context.Context) (*vae.VAE, error) {
+	v, err := vae.New(g.device, g.nets.vaeReader, g.nets.vaeConfig, g.opts.Precision)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.LoadDecoder(ctx); err != nil {
+		v.Close()
+		return nil, err
+	}
+	return v, nil
 }

@@ -70,7 +70,15 @@ func (p *Pipeline) Rates(ctx context.Context) (Rates, error) {
 		return r, err
 	}
 	known.Bus = r.Bus
-	return r, p.device.SaveRates(known)
+	p.keep(known)
+	return r, nil
+}
+
+// keep keeps rates for later runs. A cache folder that cannot be written is worth a warning, not a run.
+func (p *Pipeline) keep(r engine.Rates) {
+	if err := p.device.SaveRates(r); err != nil {
+		p.log.Warn("the device's rates are not kept", "error", err)
+	}
 }
 
 func (p *Pipeline) rateKey() string {
@@ -93,7 +101,5 @@ func (g *run) learn() {
 			all[key] = other
 		}
 	}
-	if err := g.device.SaveRates(engine.Rates{Bus: r.Bus, Compute: all}); err != nil {
-		g.log.Warn("the device's rates are not kept", "error", err)
-	}
+	g.keep(engine.Rates{Bus: r.Bus, Compute: all})
 }

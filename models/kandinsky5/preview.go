@@ -127,14 +127,11 @@ func patches(channels int) []float32 {
 
 // decodePatches takes latents [patchEdge, patchEdge, C] through the decoder.
 func (g *run) decodePatches(ctx context.Context, latents []float32) (*Clip, error) {
-	v, err := vae.New(g.device, g.nets.vaeReader, g.nets.vaeConfig, g.opts.Precision)
+	v, err := g.decoder(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer v.Close()
-	if err := v.LoadDecoder(ctx); err != nil {
-		return nil, err
-	}
 	arena := g.device.NewArena("preview")
 	defer arena.Release()
 	t := arena.Alloc("patches", engine.F32, 1, patchEdge, patchEdge, g.nets.vaeConfig.LatentChannels)

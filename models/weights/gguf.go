@@ -91,15 +91,8 @@ func parseGGUF(path string, data []byte) (*File, error) {
 
 // checkPlaces demands that tensors are aligned, do not overlap, and lie inside the data.
 func checkPlaces(entries []entry, dataLen, align int64) error {
-	order := slices.Clone(entries)
-	sort.Slice(order, func(i, j int) bool {
-		if order[i].begin != order[j].begin {
-			return order[i].begin < order[j].begin
-		}
-		return order[i].end < order[j].end
-	})
 	var at int64
-	for _, e := range order {
+	for _, e := range inOrder(entries) {
 		switch {
 		case e.begin%align != 0:
 			return fmt.Errorf("tensor %q starts at byte %d of the data, no multiple of the alignment %d", e.name, e.begin, align)

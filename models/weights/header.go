@@ -2,6 +2,7 @@ package weights
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -253,15 +254,8 @@ func byteSize(shape []int, d DType) (int64, bool) {
 
 // checkTiling demands that the tensors cover the data section without hole or overlap, as the format says.
 func checkTiling(entries []entry, dataLen int64) error {
-	order := append([]entry(nil), entries...)
-	sort.Slice(order, func(i, j int) bool {
-		if order[i].begin != order[j].begin {
-			return order[i].begin < order[j].begin
-		}
-		return order[i].end < order[j].end
-	})
 	var at int64
-	for _, e := range order {
+	for _, e := range inOrder(entries) {
 		switch {
 		case e.end > dataLen:
 			return fmt.Errorf("tensor %q ends at byte %d of the data, which has only %d: file truncated or damaged", e.name, e.end, dataLen)
@@ -276,4 +270,11 @@ func checkTiling(entries []entry, dataLen int64) error {
 		return fmt.Errorf("the data section has %d bytes but the tensors cover %d", dataLen, at)
 	}
 	return nil
+}
+
+// inOrder returns entries as they lie in the data.
+func inOrder(entries []entry) []entry {
+	return slices.SortedFunc(slices.Values(entries), func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.begin, b.begin), cmp.Compare(a.end, b.end))
+	})
 }
