@@ -44,6 +44,7 @@ type Caps struct {
 	HasFloat16      bool
 	Matrix          MatrixCaps  // used from TierMatrix on
 	Matrix2         Matrix2Caps // used by TierMatrix2
+	Fragments       Fragments   // how kernels may build matrices element by element
 	// MaxDispatchCost is the most floating-point operations one dispatch should do.
 	MaxDispatchCost float64
 }

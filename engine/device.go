@@ -93,13 +93,13 @@ func Open(ctx context.Context, opts Options) (*Device, error) {
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
-	if err := d.open(); err != nil {
+	if err := d.open(ctx); err != nil {
 		return nil, oneline.Join(err, d.Close())
 	}
 	return d, nil
 }
 
-func (d *Device) open() error {
+func (d *Device) open(ctx context.Context) error {
 	list, err := summaries(d.instance, d.opts.Tier)
 	if err != nil {
 		return err
@@ -137,9 +137,14 @@ func (d *Device) open() error {
 		return err
 	}
 	d.transfer.omitWait = d.opts.Limits.OmitCopyWait
-	d.dummy, err = d.Alloc("unused binding", U32, 64)
-	d.log.Debug("opened device", "name", p.Info.Name, "tier", d.caps.Tier, "compute", layout.compute, "transfer", layout.transfer)
-	return err
+	if d.dummy, err = d.Alloc("unused binding", U32, 64); err != nil {
+		return err
+	}
+	if d.caps.Fragments, err = d.probeFragments(ctx); err != nil {
+		return fmt.Errorf("trying the device's matrices: %w", err)
+	}
+	d.log.Debug("opened device", "name", p.Info.Name, "tier", d.caps.Tier, "compute", layout.compute, "transfer", layout.transfer, "fragments", d.caps.Fragments)
+	return nil
 }
 
 // ErrNoDevice is what Open's error wraps when the machine has no device of the number or name asked for.
