@@ -46,6 +46,9 @@ type AttentionArgs struct {
 	// in bf16 if Q, K and V are and the device can, else in fp16 likewise scaled, summed in fp32. Scratch then holds at least AttentionScratch words, type U32.
 	Half    bool
 	Scratch engine.Tensor
+	// Consume says that Q, K and V are not needed any more: with Half, devices that have Caps.Fragments then put bf16 heads of 128 channels in
+	// the order of their matrices, in place, where the tokens are a multiple of 16 and there is no mask.
+	Consume bool
 }
 
 // attentionPeaks is how many words of scratch a head gets: the largest magnitude is looked for by so many workgroups.

@@ -127,7 +127,7 @@ func (c *attentionCase) attentionError(caps engine.Caps) float64 {
 // bf16Matrices tells whether matrices of bf16 compute the attention.
 func (a AttentionArgs) bf16Matrices(caps engine.Caps) bool {
 	m, ok := a.chooseMatrix(a.check(), caps)
-	return ok && m.shader == shaders.AttentionMatrixBf16
+	return ok && (m.shader == shaders.AttentionMatrixBf16 || m.fragments != nil)
 }
 
 // halfL2 is the relative L2 error that an attention may have by its 16-bit arithmetic, for scores of deviation 1 or less.

@@ -20,9 +20,14 @@ type attentionMatrix struct {
 	tile   attentionMatrixTile
 	// flexible, if set, is the kernel for matrices of VK_NV_cooperative_matrix2 that does it instead.
 	flexible *attentionFlexible
+	// fragments, if set, is the kernel for packed fragments that does it instead.
+	fragments *attentionFragments
 }
 
 func (m attentionMatrix) queries() int {
+	if m.fragments != nil {
+		return m.fragments.queries()
+	}
 	if m.flexible != nil {
 		return m.flexible.queries()
 	}
@@ -85,16 +90,21 @@ func (a AttentionArgs) chooseMatrix(z attentionSizes, caps engine.Caps) (attenti
 
 // matrixKernels lists how matrices can compute the attention, in order of preference.
 func (a AttentionArgs) matrixKernels(z attentionSizes, caps engine.Caps) (out []attentionMatrix) {
-	if !a.Half || caps.Tier < engine.TierMatrix || a.Mode != AttentionFull && a.Mode != AttentionBlocks || z.dim > maxMatrixHead ||
-		!vectors(a.Q) || !vectors(a.K) || !vectors(a.V) {
+	if !a.Half || a.Mode != AttentionFull && a.Mode != AttentionBlocks || z.dim > maxMatrixHead || !vectors(a.Q) || !vectors(a.K) || !vectors(a.V) {
 		return nil
+	}
+	for _, f := range a.fragmentTiles(z, caps) {
+		out = append(out, attentionMatrix{shader: fragmentShader(caps), fragments: &f})
+	}
+	if caps.Tier < engine.TierMatrix {
+		return out
 	}
 	m := attentionMatrix{shader: shaders.AttentionMatrixF16, shape: caps.Matrix.F16}
 	if a.Q.DType == engine.BF16 && a.K.DType == engine.BF16 && a.V.DType == engine.BF16 && caps.Matrix.BF16 != (engine.MatrixShape{}) {
 		m.shader, m.shape = shaders.AttentionMatrixBf16, caps.Matrix.BF16
 	}
 	if m.shape == (engine.MatrixShape{}) {
-		return nil
+		return out
 	}
 	for _, f := range flexibleTiles(m.shader == shaders.AttentionMatrixBf16, caps, z.dim, a.Mode) {
 		m.flexible = &f
@@ -113,12 +123,18 @@ func (a AttentionArgs) matrixKernels(z attentionSizes, caps engine.Caps) (out []
 // recordMatrix dispatches the kernel for matrices.
 func (a AttentionArgs) recordMatrix(s *engine.Stream, z attentionSizes, m attentionMatrix) {
 	caps := s.Device().Caps()
+	if m.fragments != nil && caps.Fragments == engine.MatrixFragments {
+		caps.MaxDispatchCost *= fragmentDispatch
+	}
 	cuts, err := planAttention(z, m.queries(), caps)
 	if err != nil {
 		s.Fail(fmt.Errorf("ops: attention: %w", err))
 		return
 	}
-	if m.shader == shaders.AttentionMatrixF16 {
+	switch {
+	case m.fragments != nil:
+		a.pack(s)
+	case m.shader == shaders.AttentionMatrixF16:
 		a.magnitudes(s)
 	}
 	label := fmt.Sprintf("attention %v %dx%dx%dx%d", a.Mode, z.heads, z.tq, z.tk, z.dim)
@@ -129,9 +145,12 @@ func (a AttentionArgs) recordMatrix(s *engine.Stream, z attentionSizes, m attent
 			Blocks: p.Blocks, ListBase: p.ListBase, IndexBase: p.IndexBase, Heads: p.Heads, KvHeads: p.KvHeads, Scale: p.Scale}
 		vecOut := (p.OutBase|p.OutStride)%4 == 0 && vectors(bind[3])
 		shader, spec := m.shader, []shaders.SpecValue(nil)
-		if m.flexible != nil {
+		switch {
+		case m.fragments != nil:
+			spec = a.fragmentSpec(*m.fragments, vecOut)
+		case m.flexible != nil:
 			shader, spec = m.flexible.shader, a.flexibleSpec(caps, *m.flexible, vecOut)
-		} else {
+		default:
 			spec = a.matrixSpec(caps, m, vecOut)
 		}
 		s.Dispatch(engine.Call{

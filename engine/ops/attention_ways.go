@@ -18,6 +18,8 @@ func (k attentionKernel) name() string {
 	switch m := k.matrix; {
 	case m == nil:
 		return fmt.Sprintf("plain %dx%d/%dx%d", k.tile.queries(), k.tile.span(), k.tile.depth, k.tile.keys)
+	case m.fragments != nil:
+		return m.fragments.name()
 	case m.flexible != nil:
 		return fmt.Sprintf("flexible %dx%d", m.flexible.subs, m.flexible.keys)
 	default:

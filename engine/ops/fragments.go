@@ -12,9 +12,9 @@ type FragmentOrder uint32
 
 // Orders of fragments.
 const (
-	LeftFragments   FragmentOrder = iota // left operand
-	RightFragments                       // right operand, transposed: rows of the matrix are columns of the operand
-	ValueFragments                       // right operand as it is
+	LeftFragments  FragmentOrder = iota // left operand
+	RightFragments                      // right operand, transposed: rows of the matrix are columns of the operand
+	ValueFragments                      // right operand as it is
 )
 
 // fragmentEdge is the number of rows and columns of a fragment; packStrip is the columns of a workgroup of pack_fragments.comp.

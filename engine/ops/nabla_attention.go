@@ -16,6 +16,7 @@ type NablaAttentionArgs struct {
 	P       float32
 	Window  [3]int
 	Half    bool          // multiply in fp16, as AttentionArgs
+	Consume bool          // q, k and v are not needed any more, as AttentionArgs
 	Mask    engine.Tensor // out, U32 [H, S, S], optional
 
 	// Scratch is F32, at least NablaAttentionScratch(1, S, d) elements; with NablaAttentionScratch(n, S, d) n heads go
@@ -74,7 +75,7 @@ func NablaAttention(s *engine.Stream, a NablaAttentionArgs) {
 		})
 		Attention(s, AttentionArgs{
 			Q: a.Q.Rows(h, h+n), K: a.K.Rows(h, h+n), V: a.V.Rows(h, h+n), Out: a.Out, OutHead: a.OutHead + h, Scale: a.Scale,
-			Mode: AttentionBlocks, Counts: counts, Indices: indices, Half: a.Half, Scratch: words(peaksAt, AttentionScratch(n, n)),
+			Mode: AttentionBlocks, Counts: counts, Indices: indices, Half: a.Half, Consume: a.Consume, Scratch: words(peaksAt, AttentionScratch(n, n)),
 		})
 	}
 }

@@ -191,7 +191,7 @@ func Attentions(ctx context.Context, d *engine.Device, o KernelOptions, shapes [
 			name: z.Name, shape: fmt.Sprintf("%d×%d×%d×%d", z.Heads, z.Queries, z.Keys, z.HeadDim),
 			operations: 4 * float64(z.Heads) * float64(z.Queries) * float64(z.Keys) * float64(z.HeadDim),
 			prepare: func(a *engine.Arena) (func(*engine.Stream), []engine.Tensor) {
-				args := ops.AttentionArgs{Half: half, Q: a.Alloc("q", act, z.Heads, z.Queries, z.HeadDim), K: a.Alloc("k", act, z.Heads, z.Keys, z.HeadDim),
+				args := ops.AttentionArgs{Half: half, Consume: true, Q: a.Alloc("q", act, z.Heads, z.Queries, z.HeadDim), K: a.Alloc("k", act, z.Heads, z.Keys, z.HeadDim),
 					V: a.Alloc("v", act, z.Heads, z.Keys, z.HeadDim), Out: a.Alloc("out", act, z.Queries, z.Heads*z.HeadDim)}
 				if half {
 					args.Scratch = a.Alloc("scratch", engine.U32, ops.AttentionScratch(z.Heads, z.Heads))

@@ -152,10 +152,10 @@ func (l layers) feedForward(x stream, m modulated) {
 	})
 }
 
-// attend computes attention over prepared heads, the first of which is given, into the workspace h.
+// attend computes attention over prepared heads, the first of which is given, into the workspace h. It may leave anything in q, k and v.
 func (l layers) attend(q, k, v, mask engine.Tensor, head int) engine.Tensor {
 	out := l.work.h.Rows(0, q.Dim(1))
-	ops.Attention(l.s, ops.AttentionArgs{Q: q, K: k, V: v, Out: out, OutHead: head, Mask: mask, Half: l.model.half, Scratch: l.work.scratch})
+	ops.Attention(l.s, ops.AttentionArgs{Q: q, K: k, V: v, Out: out, OutHead: head, Mask: mask, Half: l.model.half, Consume: true, Scratch: l.work.scratch})
 	return out
 }
 

@@ -26,7 +26,7 @@ func (c Config) nablaBuffers(size Size) []load.Buffer {
 	return []load.Buffer{{Label: "sparse attention scratch", DType: engine.F32, Shape: []int{int(ops.NablaAttentionScratch(n, blocks, c.HeadDim()))}}}
 }
 
-// attendSparse computes block-sparse attention over prepared heads, the first of which is given, into the workspace h. mask,
+// attendSparse computes block-sparse attention over prepared heads, the first of which is given, into the workspace h, and may leave anything in q, k and v. mask,
 // optional, has all heads.
 func (p *Pass) attendSparse(s *engine.Stream, q, k, v, mask engine.Tensor, head int) engine.Tensor {
 	grid, _ := p.size.nablaBlocks()
@@ -35,7 +35,7 @@ func (p *Pass) attendSparse(s *engine.Stream, q, k, v, mask engine.Tensor, head 
 	if !mask.IsZero() {
 		mask = mask.Rows(head, head+q.Dim(0))
 	}
-	ops.NablaAttention(s, ops.NablaAttentionArgs{Q: q, K: k, V: v, Out: out, OutHead: head, Grid: grid, P: nabla.P, Window: nabla.Window, Half: p.model.half,
+	ops.NablaAttention(s, ops.NablaAttentionArgs{Q: q, K: k, V: v, Out: out, OutHead: head, Grid: grid, P: nabla.P, Window: nabla.Window, Half: p.model.half, Consume: true,
 		Mask: mask, Scratch: p.work.nabla})
 	return out
 }

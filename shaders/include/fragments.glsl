@@ -39,6 +39,8 @@ uint bf16_pair(float a, float b) {
 
 #ifdef EMULATED
 
+// Loops stay loops: compilers for the CPU would take minutes otherwise.
+#define UNROLL [[dont_unroll]]
 #define LEFT uvec4
 #define RIGHT uvec4
 #define SUMS float[8]
@@ -56,9 +58,9 @@ void emulated_product(inout float c[8], uvec4 a, uvec4 b) {
 	emulated_words[first + LANE] = a;
 	emulated_words[first + LANES + LANE] = b;
 	barrier();
-	for (uint e = 0; e < 8; e++) {
+	[[dont_unroll]] for (uint e = 0; e < 8; e++) {
 		uint row = fragment_row(LANE, e), col = fragment_col(LANE, e);
-		for (uint k = 0; k < 16; k++) {
+		[[unroll]] for (uint k = 0; k < 16; k++) { // Mesa ends all loops of an invocation after 65,535 rounds together
 			uint from = k % 8 / 2;
 			float x = emulated_bf16(emulated_words[first + row % 8 * 4 + from][row / 8 + k / 8 * 2], k % 2);
 			float y = emulated_bf16(emulated_words[first + LANES + col % 8 * 4 + from][k / 8 + col / 8 * 2], k % 2);
@@ -74,14 +76,17 @@ float emulated_from(float x, uint other) {
 	return emulated_lanes[gl_LocalInvocationIndex ^ other];
 }
 
-#define CLEAR(c) { [[unroll]] for (uint clear_ = 0; clear_ < 8; clear_++) c[clear_] = 0.0; }
+#define CLEAR(c) { [[dont_unroll]] for (uint clear_ = 0; clear_ < 8; clear_++) c[clear_] = 0.0; }
 #define SET_LEFT(m, words) m = words;
 #define SET_RIGHT(m, words) m = words;
+// WEIGHTS rounds a lane's eight elements of sums to a left operand; they must be finite.
+#define WEIGHTS(m, p) m = uvec4(bf16_pair(p[0], p[1]), bf16_pair(p[4], p[5]), bf16_pair(p[2], p[3]), bf16_pair(p[6], p[7]));
 #define MULTIPLY(c, a, b) emulated_product(c, a, b);
 #define FROM_LANE(x, other) emulated_from(x, other)
 
 #else
 
+#define UNROLL [[unroll]]
 #define LEFT coopmat<bfloat16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA>
 #define RIGHT coopmat<bfloat16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseB>
 #define SUMS coopmat<float, gl_ScopeSubgroup, 16, 16, gl_MatrixUseAccumulator>
@@ -99,6 +104,8 @@ bfloat16_t high_bf16(uint word) { return uintBitsToBFloat16EXT(uint16_t(word >> 
 #define SET_RIGHT(m, words) { \
 	m[0] = low_bf16(words.x); m[1] = high_bf16(words.x); m[2] = low_bf16(words.y); m[3] = high_bf16(words.y); \
 	m[4] = low_bf16(words.z); m[5] = high_bf16(words.z); m[6] = low_bf16(words.w); m[7] = high_bf16(words.w); }
+// The halves of packed pairs would come back exchanged from the driver measured (NVIDIA 580): each element is rounded by itself.
+#define WEIGHTS(m, p) { [[unroll]] for (uint weight_ = 0; weight_ < 8; weight_++) m[weight_] = low_bf16(floatBitsToUint(p[weight_]) + 0x8000u >> 16); }
 #define MULTIPLY(c, a, b) c = coopMatMulAdd(a, b, c);
 #define FROM_LANE(x, other) subgroupShuffleXor(x, other)
 

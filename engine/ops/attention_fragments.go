@@ -1,0 +1,105 @@
+package ops
+
+import (
+	"fmt"
+
+	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/shaders"
+)
+
+// attentionFragments is a tile of attention_fragments.comp: subgroups of so many fragments of 16 queries each, how many keys are taken at a
+// time, and whether queries stay in registers.
+type attentionFragments struct {
+	subs, frags, keys int
+	held              bool
+}
+
+func (f attentionFragments) queries() int { return f.subs * f.frags * fragmentEdge }
+
+func (f attentionFragments) name() string {
+	name := fmt.Sprintf("fragments %dx%dx%d", f.subs, f.frags, f.keys)
+	if f.held {
+		name += "+held"
+	}
+	return name
+}
+
+// attentionFragmentTiles are the tiles in order of preference. On an NVIDIA H100 the first gave 345 TFLOP/s, the second 324.
+var attentionFragmentTiles = []attentionFragments{
+	{subs: 8, frags: 2, keys: 32},
+	{subs: 8, frags: 1, keys: 64, held: true},
+	{subs: 2, frags: 2, keys: 32},
+	// What follows is taken where tuning finds it faster.
+	{subs: 4, frags: 2, keys: 32},
+	{subs: 4, frags: 1, keys: 64, held: true},
+	{subs: 4, frags: 1, keys: 32, held: true},
+}
+
+// fragmentDispatch is how much more work than others a dispatch of this kernel may do: 1.6e13 operations take 46 ms on an H100, so less than half a
+// second on a card ten times slower. Short dispatches would leave a large card's multiprocessors idle at each one's end: one has
+// a workgroup of 256 queries, and 47,616 tokens make 186 of them a head.
+const fragmentDispatch = 8
+
+// fragmentHead is the head size of the kernel.
+const fragmentHead = 128
+
+// sharedBytes is what a tile takes of a workgroup's shared memory.
+func (f attentionFragments) sharedBytes(caps engine.Caps) int64 {
+	bytes := int64(512*f.keys + 4)
+	if caps.Fragments == engine.EmulatedFragments {
+		bytes += int64(1152 * f.subs)
+	}
+	return bytes
+}
+
+// fits tells whether the device can run the tile.
+func (f attentionFragments) fits(caps engine.Caps, mode AttentionMode) bool {
+	if mode == AttentionBlocks && (f.queries() != 64 || 64%f.keys != 0) {
+		return false
+	}
+	return f.subs*32 <= caps.MaxInvocations && f.sharedBytes(caps) <= caps.MaxSharedBytes && 32*f.keys/2%(f.subs*32) == 0
+}
+
+// fragmentTiles lists the tiles of packed fragments that can compute the attention, in order of preference; none where the device has no
+// fragments, or q, k and v must stay what they are or cannot be packed in place.
+func (a AttentionArgs) fragmentTiles(z attentionSizes, caps engine.Caps) (out []attentionFragments) {
+	bf16 := a.Q.DType == engine.BF16 && a.K.DType == engine.BF16 && a.V.DType == engine.BF16
+	if !a.Consume || caps.Fragments == engine.NoFragments || !bf16 || z.dim != fragmentHead || z.tq%fragmentEdge != 0 || z.tk%fragmentEdge != 0 || !a.Mask.IsZero() {
+		return nil
+	}
+	for _, f := range attentionFragmentTiles {
+		if f.fits(caps, a.Mode) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// pack puts q, k and v in place into the order of fragments, as many heads at a time as a binding holds.
+func (a AttentionArgs) pack(s *engine.Stream) {
+	room := bindRoom(s.Device().Caps())
+	for _, p := range []struct {
+		x     engine.Tensor
+		order FragmentOrder
+	}{{a.Q, LeftFragments}, {a.K, RightFragments}, {a.V, ValueFragments}} {
+		heads, rows := p.x.Dim(0), p.x.Dim(1)
+		step := int(max(1, room/(int64(rows)*fragmentHead*p.x.DType.Size())))
+		for h := 0; h < heads; h += step {
+			x := p.x.Rows(h, min(h+step, heads))
+			packFragments(s, x, x, x.Dim(0), rows, fragmentHead, 1, p.order)
+		}
+	}
+}
+
+func (a AttentionArgs) fragmentSpec(f attentionFragments, pairs bool) []shaders.SpecValue {
+	return shaders.AttentionFragmentsSpec{Subs: uint32(f.subs), Frags: uint32(f.frags), Keys: uint32(f.keys), Mode: uint32(a.Mode), QHeld: f.held,
+		OutType: uint32(a.Out.DType), Pairs: pairs, LocalSizeX: uint32(f.subs * 32)}.Values()
+}
+
+// fragmentShader is the variant that the device runs.
+func fragmentShader(caps engine.Caps) string {
+	if caps.Fragments == engine.EmulatedFragments {
+		return shaders.AttentionFragmentsEmulated
+	}
+	return shaders.AttentionFragments
+}
