@@ -62,6 +62,10 @@ func (d *Device) Compile(ctx context.Context, work func(s *Stream)) *Compiling {
 	return c
 }
 
+// Unused is a small tensor of the device that nobody reads or writes: it can stand for tensors of any size in work for
+// Compile.
+func (d *Device) Unused() Tensor { return d.dummy }
+
 // note keeps the first error and the time until now.
 func (c *Compiling) note(err error) {
 	c.mu.Lock()
