@@ -201,18 +201,40 @@ func printTuning(w io.Writer, r *tune.Report, ways bool) error {
 		if err := table(w, rows); err != nil {
 			return err
 		}
+		fmt.Fprintf(w, "%d of %d operations are faster than by default; kept in %s\n", better, len(r.Results), r.File)
 	}
-	fmt.Fprintf(w, "%d of %d operations are faster than by default; kept in %s\n", better, len(r.Results), r.File)
 	if r.Left > 0 {
-		fmt.Fprintf(w, "%d more were not measured: %s\n", r.Left, map[bool]string{true: "it was interrupted", false: "they would have passed the limit (--limit)"}[r.Interrupted])
+		why := "they would pass the limit (--limit)"
+		if r.Interrupted {
+			why = "it was interrupted"
+		}
+		fmt.Fprintf(w, "%d operations were not measured: %s\n", r.Left, why)
 	}
-	if p := r.Pass; p != nil {
-		fmt.Fprintf(w, "a pass of %d blocks takes %s by default and %s so, %.1f %% less (from passes of one block)\n", p.Blocks, seconds(p.Default), seconds(p.Tuned), 100*(1-float64(p.Tuned)/float64(p.Default)))
-	} else if !r.Interrupted && better == 0 {
-		fmt.Fprintln(w, "a pass gains nothing: the defaults are the fastest here")
+	if text := gainText(r, better); text != "" {
+		fmt.Fprintln(w, text)
 	}
-	_, err := fmt.Fprintf(w, "took %s, %s of them to compile %d kernels\n", seconds(r.Took), seconds(r.Compiling), r.Compiled)
+	text := "took " + seconds(r.Took)
+	if r.Compiling > 100*time.Millisecond {
+		text += fmt.Sprintf(", %s of them to compile %d kernels, which are kept", seconds(r.Compiling), r.Compiled)
+	}
+	_, err := fmt.Fprintln(w, text)
 	return err
+}
+
+// gainText says what a pass of the whole model gains, "" where that is not known.
+func gainText(r *tune.Report, better int) string {
+	p := r.Pass
+	switch {
+	case p == nil && !r.Interrupted && r.Left == 0 && better == 0:
+		return "a pass gains nothing: the defaults are the fastest here"
+	case p == nil:
+		return ""
+	}
+	text := fmt.Sprintf("a pass of %d blocks takes %s by default and %s as chosen (from passes of one block)", p.Blocks, seconds(p.Default), seconds(p.Tuned))
+	if p.Tuned < p.Default {
+		return fmt.Sprintf("%s: %.1f %% less", text, 100*(1-float64(p.Tuned)/float64(p.Default)))
+	}
+	return text + ": times on this device are too unsteady for a gain to show; --clear forgets the choices"
 }
 
 // choiceRow is an operation with its default and what was chosen.
