@@ -323,7 +323,7 @@ func TestBenchOfATinyModel(t *testing.T) {
 		t.Errorf("resident %+v", resident)
 	}
 	out := startOK(t, append(args, "--guided", "--host-tier", "mapped")...).stdout
-	for _, want := range []string{"TFLOP/s", "stalls", "GB/s", "peak memory", "2 branches"} {
+	for _, want := range []string{"FLOP/s", "stalls", "GB/s", "peak memory", "2 branches"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("bench does not print %q:\n%s", want, out)
 		}
