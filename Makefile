@@ -22,7 +22,7 @@ SYNCVAL := VK_LAYER_VALIDATE_SYNC=1 VK_LAYER_SYNCVAL_SHADER_ACCESSES_HEURISTIC=1
 deps = $(if $(NODEPS),@:,@scripts/install-deps.sh $(1))
 
 .DEFAULT_GOAL := build
-.PHONY: build shaders format lint shaders-check test test-modern bench demo wine clean help
+.PHONY: build shaders format lint shaders-check test test-modern grid bench demo wine clean help
 
 build: ## the program, ./vkandinsky
 	$(call deps,build)
@@ -54,6 +54,10 @@ test-modern: ## the test suite on a current Mesa, with cooperative matrices, and
 	@# Matrix kernels prove that the current driver is the one in use.
 	scripts/modern-run.sh $(GO) run ./cmd/vkandinsky devices | tee /dev/stderr | grep 'kernels *matrix' >/dev/null
 	$(SYNCVAL) scripts/modern-run.sh $(GO) run ./tools/gotest -label modern $(COUNTS) -- $(TESTFLAGS) -short $(ON_DEVICES)
+
+grid: ## every clip of the small model that the tests know, on the system's driver; make test makes four
+	$(call deps,build vulkan test media)
+	VKANDINSKY_GRID=all $(GO) run ./tools/gotest -label grid $(COUNTS) -- $(TESTFLAGS) -run TestClips ./models/tiny
 
 bench: build ## Go benchmarks of every package
 	$(call deps,build vulkan)

@@ -31,8 +31,11 @@ const (
 	recycleFrom = 8
 )
 
-// begin returns the open command buffer, submitting a full one first. nil after an error.
+// begin returns the open command buffer, submitting a full one first. nil after an error, and where calls are only noted.
 func (s *Stream) begin(cost float64) *commands {
+	if s.notes != nil {
+		return nil
+	}
 	if c := s.current; c != nil && (c.count >= maxCommands || (cost > 0 && c.cost > 0 && c.cost+cost > 2*s.device.caps.MaxDispatchCost) ||
 		(c.sets != nil && c.count >= maxSets) || len(c.labels) >= maxSpans) {
 		if _, err := s.Flush(); err != nil {

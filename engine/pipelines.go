@@ -2,11 +2,14 @@ package engine
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/vkandinsky/vkandinsky/engine/vk"
 	"github.com/vkandinsky/vkandinsky/shaders"
@@ -18,9 +21,17 @@ type pipelines struct {
 	cache  *vk.PipelineCache
 	file   string // where the cache is saved, "" nowhere
 
-	mu    sync.Mutex
-	byKey map[pipelineKey]*pipeline
-	saved int // bytes of the cache as loaded
+	mu             sync.Mutex // guards what follows
+	byKey          map[pipelineKey]*making
+	saved          int  // bytes of the cache as loaded or last saved
+	ending, closed bool // no more are made; all are gone
+}
+
+// making is a pipeline that is made, or about to be: each is made once, by whoever asks for it first.
+type making struct {
+	done     chan struct{} // closed when pipeline or err is there
+	pipeline *pipeline
+	err      error
 }
 
 type pipelineKey struct {
@@ -35,7 +46,7 @@ type pipeline struct {
 }
 
 func newPipelines(d *Device) (*pipelines, error) {
-	p := &pipelines{device: d, byKey: map[pipelineKey]*pipeline{}}
+	p := &pipelines{device: d, byKey: map[pipelineKey]*making{}}
 	var data []byte
 	if d.opts.CacheDir != "" {
 		info := d.Summary.Physical.Info
@@ -62,14 +73,47 @@ func (d *Device) Used() map[string]string {
 	return out
 }
 
-// get returns the pipeline for a call, compiling it the first time.
-func (p *pipelines) get(c Call) (*pipeline, error) {
-	key := pipelineKey{shader: c.Shader, spec: specKey(c.Spec), bindings: len(c.Bind)}
+// keyOf is the key of a call's pipeline.
+func keyOf(c Call) pipelineKey {
+	return pipelineKey{shader: c.Shader, spec: specKey(c.Spec), bindings: len(c.Bind)}
+}
+
+// has tells whether a pipeline is there or being made.
+func (p *pipelines) has(key pipelineKey) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if found := p.byKey[key]; found != nil {
-		return found, nil
+	return p.byKey[key] != nil
+}
+
+// get returns the pipeline for a call, compiling it the first time. It may be called by several goroutines: they compile
+// different pipelines at once, and wait for each other where they need the same.
+func (p *pipelines) get(c Call) (*pipeline, error) {
+	key := keyOf(c)
+	p.mu.Lock()
+	m := p.byKey[key]
+	if m == nil && p.ending {
+		p.mu.Unlock()
+		return nil, errors.New("the device is being closed")
 	}
+	if m == nil {
+		m = &making{done: make(chan struct{}), err: errors.New("the pipeline was not made")}
+		p.byKey[key] = m
+		p.mu.Unlock()
+		defer close(m.done)
+		if m.pipeline, m.err = p.make(c); m.err != nil {
+			p.mu.Lock()
+			delete(p.byKey, key) // the next one to ask tries again
+			p.mu.Unlock()
+		}
+		return m.pipeline, m.err
+	}
+	p.mu.Unlock()
+	<-m.done
+	return m.pipeline, m.err
+}
+
+// make compiles.
+func (p *pipelines) make(c Call) (*pipeline, error) {
 	shader, ok := shaders.Get(c.Shader)
 	if !ok {
 		panic("engine: no shader " + c.Shader)
@@ -90,6 +134,7 @@ func (p *pipelines) get(c Call) (*pipeline, error) {
 	if w := shader.Workgroup(c.Spec); int(w[0]*w[1]*w[2]) > p.device.caps.MaxInvocations {
 		return nil, fmt.Errorf("shader %s: workgroup of %v is larger than the device's %d invocations", c.Shader, w, p.device.caps.MaxInvocations)
 	}
+	time.Sleep(p.device.opts.Limits.SlowCompile)
 	spec := map[uint32]uint32{}
 	for _, v := range c.Spec {
 		spec[v.ID] = v.Bits
@@ -104,7 +149,6 @@ func (p *pipelines) get(c Call) (*pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.byKey[key] = made
 	return made, nil
 }
 
@@ -121,18 +165,41 @@ func specKey(spec []shaders.SpecValue) string {
 	return string(key)
 }
 
-// close saves the cache when it grew and frees all pipelines. A cache that cannot be written costs only time later, so
-// it is logged and not an error.
-func (p *pipelines) close() error {
-	if p.file != "" {
-		if data, err := p.cache.Data(); err == nil && len(data) > p.saved {
-			if err := writeAtomic(p.file, data); err != nil {
-				p.device.log.Warn("pipeline cache not saved", "error", err)
-			}
-		}
+// save writes the cache when it grew. A cache that cannot be written costs only time later, so it is logged and not an error.
+func (p *pipelines) save() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file == "" || p.closed {
+		return
 	}
-	for _, made := range p.byKey {
-		made.vk.Destroy()
+	data, err := p.cache.Data()
+	if err != nil || len(data) <= p.saved {
+		return
+	}
+	if err := writeAtomic(p.file, data); err != nil {
+		p.device.log.Warn("pipeline cache not saved", "error", err)
+		return
+	}
+	p.saved = len(data)
+}
+
+// close waits for what is being made, saves the cache and frees all pipelines.
+func (p *pipelines) close() error {
+	p.mu.Lock()
+	p.ending = true
+	all := slices.Collect(maps.Values(p.byKey))
+	p.mu.Unlock()
+	for _, m := range all {
+		<-m.done
+	}
+	p.save()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, m := range all {
+		if m.pipeline != nil {
+			m.pipeline.vk.Destroy()
+		}
 	}
 	p.cache.Destroy()
 	return nil

@@ -49,6 +49,7 @@ type Stream struct {
 	computes  bool // the queue can run shaders, so barriers name that stage
 	spans     []Span
 	counters  Counters
+	notes     *[]Call // not nil: calls are noted here and nothing is recorded, see Device.Compile
 
 	omitBarrier, omitWait int
 }
@@ -96,6 +97,10 @@ func (s *Stream) Fail(err error) {
 // constants exceed 128 bytes: kernels cut their work so that neither happens.
 func (s *Stream) Dispatch(c Call) {
 	if s.err != nil {
+		return
+	}
+	if s.notes != nil {
+		*s.notes = append(*s.notes, c)
 		return
 	}
 	start := time.Now()
@@ -251,7 +256,7 @@ func (s *Stream) barrier() {
 // Wait makes what is recorded from now on wait until another stream has reached a value. It costs no host wait; work
 // recorded before is submitted first.
 func (s *Stream) Wait(p Point) {
-	if s.err != nil || p.Stream == s {
+	if s.err != nil || s.notes != nil || p.Stream == s {
 		return
 	}
 	if s.current != nil && s.current.count > 0 {

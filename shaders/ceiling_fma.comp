@@ -1,8 +1,8 @@
 #version 450
 // Measures what the device's fp32 units give at most: every invocation computes nothing but fused multiply-adds in registers,
-// 16 chains that do not depend on each other.
+// 16 chains that do not depend on each other and are not the same: chain k starts at (k + invocation) / 16.
 //
-// in:  nothing       out (0): one word an invocation, the sum of its chains: 16 · rounds when a = b = 1
+// in:  nothing       out (0): one word an invocation, the sum of its chains
 //
 //@variant ceiling_fma
 
@@ -22,7 +22,7 @@ const uint CHAINS = 16;
 
 void main() {
 	float x[CHAINS];
-	[[unroll]] for (uint k = 0; k < CHAINS; ++k) x[k] = 0;
+	[[unroll]] for (uint k = 0; k < CHAINS; ++k) x[k] = float(k + gl_LocalInvocationIndex) / 16;
 	for (uint r = 0; r < pc.rounds; ++r) {
 		[[unroll]] for (uint k = 0; k < CHAINS; ++k) x[k] = fma(x[k], pc.a, pc.b);
 	}

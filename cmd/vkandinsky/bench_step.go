@@ -248,10 +248,14 @@ func printBench(w io.Writer, r *bench.Report, kernels int) error {
 	if r.SparseCounted {
 		attention = " (attention is sparse here but counted in full)"
 	}
+	branches := "1 branch"
+	if r.Branches > 1 {
+		branches = fmt.Sprintf("%d branches", r.Branches)
+	}
 	rows := []string{
 		fmt.Sprintf("device\t%s, %s, kernels %s", r.Device, r.Driver, r.Kernels),
 		fmt.Sprintf("model\t%s, %s precision", r.Config, r.Precision),
-		fmt.Sprintf("work\t%d s of %d×%d: %d visual and %d text tokens, %d branches of %.3g TFLOP%s", r.Seconds, r.Size.Width, r.Size.Height, r.Tokens, r.TextTokens, r.Branches, r.Work.Total()/1e12, attention),
+		fmt.Sprintf("work\t%d s of %d×%d: %d visual and %d text tokens, %s of %s%s", r.Seconds, r.Size.Width, r.Size.Height, r.Tokens, r.TextTokens, branches, units.Rate(r.Work.Total(), "FLOP"), attention),
 		fmt.Sprintf("blocks\t%s; waiting in %s", r.PlanText, r.HostWeights),
 		fmt.Sprintf("start\t%s for the weights (pinned memory %s of it), %s for the text blocks", seconds(r.LoadTime), seconds(r.Swap.PinTime), seconds(r.TextTime)),
 	}
@@ -266,7 +270,7 @@ func printBench(w io.Writer, r *bench.Report, kernels int) error {
 		if p.DeviceTime > 0 {
 			device = fmt.Sprintf(", %s on the device", seconds(p.DeviceTime))
 		}
-		rows = append(rows, fmt.Sprintf("pass %d\t%s%s, %.3g TFLOP/s, %s recording, %d dispatches, %d barriers, %d submits", k+1, seconds(p.Time), device, p.TFLOPS, seconds(p.RecordTime), p.Dispatches, p.Barriers, p.Submits))
+		rows = append(rows, fmt.Sprintf("pass %d\t%s%s, %s, %s recording, %d dispatches, %d barriers, %d submits", k+1, seconds(p.Time), device, units.Rate(p.TFLOPS*1e12, "FLOP/s"), seconds(p.RecordTime), p.Dispatches, p.Barriers, p.Submits))
 	}
 	rows = append(rows, fmt.Sprintf("peak memory\tdevice %s, pinned %s", memory.Size(r.PeakDevice), memory.Size(r.PeakPinned)))
 	if t := r.Timing; r.BytesPerPass > 0 {

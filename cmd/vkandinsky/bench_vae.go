@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/internal/units"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/bench"
 	"github.com/vkandinsky/vkandinsky/models/load"
@@ -114,7 +115,7 @@ func (o *benchVAEOptions) run(ctx context.Context, c *console) error {
 func printVAE(w io.Writer, r *bench.VAEReport, parts int) error {
 	rows := []string{
 		fmt.Sprintf("device\t%s, %s, kernels %s, %s precision", r.Device, r.Driver, r.Kernels, r.Precision),
-		fmt.Sprintf("work\t%d frames of %d×%d, %.3g TFLOP", r.Size.Frames, r.Size.Width, r.Size.Height, r.Work.Total()/1e12),
+		fmt.Sprintf("work\t%d frames of %d×%d, %s", r.Size.Frames, r.Size.Width, r.Size.Height, units.Rate(r.Work.Total(), "FLOP")),
 		fmt.Sprintf("start\t%s for the weights", seconds(r.LoadTime)),
 	}
 	for k, n := range r.Rounds {
@@ -122,7 +123,7 @@ func printVAE(w io.Writer, r *bench.VAEReport, parts int) error {
 		if n.DeviceTime > 0 {
 			device = fmt.Sprintf(", %s on the device", seconds(n.DeviceTime))
 		}
-		rows = append(rows, fmt.Sprintf("decode %d\t%s%s, %.3g TFLOP/s, %s recording, %d dispatches, %d submits", k+1, seconds(n.Time), device, n.TFLOPS, seconds(n.RecordTime), n.Dispatches, n.Submits))
+		rows = append(rows, fmt.Sprintf("decode %d\t%s%s, %s, %s recording, %d dispatches, %d submits", k+1, seconds(n.Time), device, units.Rate(n.TFLOPS*1e12, "FLOP/s"), seconds(n.RecordTime), n.Dispatches, n.Submits))
 	}
 	rows = append(rows, fmt.Sprintf("peak memory\tdevice %s", memory.Size(r.PeakDevice)))
 	if err := table(w, rows); err != nil {

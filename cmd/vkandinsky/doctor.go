@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +25,9 @@ type doctorOptions struct {
 	quick, json bool
 	html        string
 	probe       string // hidden: carry out one probe and print its findings
-	inProcess   bool   // hidden: no processes for the probes
+	// hidden: how long the probe may measure, and how long it may take in all; 0: as long as it takes
+	probeMeasure, probeLimit time.Duration
+	inProcess                bool // hidden: no processes for the probes
 }
 
 func doctorCommand() *command {
@@ -33,7 +36,7 @@ func doctorCommand() *command {
 		about: "Examines a device and its driver: every tier of kernels against float64 on the CPU, with error and speed; copies up, down\n" +
 			"and beside computing; queues, heaps, resizable BAR, pinned memory; the longest dispatch against the watchdog; and what\n" +
 			"other programs inject. Each examination runs in a process of its own, so that a driver that crashes ends only that.\n" +
-			"Exit status 1 when one failed.",
+			"What was found is printed also when it is interrupted or time runs out. Exit status 1 when one failed.",
 		examples: []string{
 			"vkandinsky doctor",
 			"vkandinsky doctor --quick --json",
@@ -42,11 +45,14 @@ func doctorCommand() *command {
 	}
 	var o doctorOptions
 	f := cmd.flags.group("What to examine")
-	f.BoolVar(&o.quick, "quick", false, "smaller work, only the kernels that the program would take: under 10 seconds")
+	f.BoolVar(&o.quick, "quick", false, "smaller work, only the kernels that the program would take: 10 seconds, and what the driver needs to compile them")
 	f.StringVar(&o.probe, "probe", "", "carry out one `PROBE` here and print what it found")
+	f.DurationVar(&o.probeMeasure, "probe-measure", 0, "measure no longer than `TIME` in the probe")
+	f.DurationVar(&o.probeLimit, "probe-limit", 0, "end the probe after `TIME`")
 	f.BoolVar(&o.inProcess, "in-process", false, "carry all out in this process")
-	_ = f.MarkHidden("probe")      // known: registered above
-	_ = f.MarkHidden("in-process") // likewise
+	for _, hidden := range []string{"probe", "probe-measure", "probe-limit", "in-process"} {
+		_ = f.MarkHidden(hidden) // known: registered above
+	}
 	o.device.register(cmd.flags.group("Device"))
 	f = cmd.flags.group("Output")
 	f.BoolVar(&o.json, "json", false, "print JSON")
@@ -82,9 +88,11 @@ func (o *doctorOptions) run(ctx context.Context, c *console) error {
 	}
 	report, err := o.examine(ctx, c, options)
 	if err != nil {
+		if report != nil && len(report.Results) > 0 { // what was found before it was interrupted
+			err = errors.Join(err, o.print(c, report))
+		}
 		return err
 	}
-	report.Program = versionLine(debug.ReadBuildInfo())
 	if o.html != "" {
 		var page bytes.Buffer
 		if err := report.WriteHTML(&page); err != nil {
@@ -94,15 +102,17 @@ func (o *doctorOptions) run(ctx context.Context, c *console) error {
 			return err
 		}
 	}
-	if o.json {
-		err = c.printJSON(report)
-	} else {
-		err = report.WriteText(c.out)
-	}
-	if err != nil {
+	if err := o.print(c, report); err != nil {
 		return err
 	}
 	return report.Err()
+}
+
+func (o *doctorOptions) print(c *console, report *doctor.Report) error {
+	if o.json {
+		return c.printJSON(report)
+	}
+	return report.WriteText(c.out)
 }
 
 func (o *doctorOptions) examine(ctx context.Context, c *console, options doctor.Options) (*doctor.Report, error) {
@@ -111,7 +121,11 @@ func (o *doctorOptions) examine(ctx context.Context, c *console, options doctor.
 		defer done()
 		options.Progress = func(title string, _, _ int) { reporter.Stage(title, 0) }
 	}
-	return doctor.Examine(ctx, options)
+	report, err := doctor.Examine(ctx, options)
+	if report != nil {
+		report.Program = versionLine(debug.ReadBuildInfo())
+	}
+	return report, err
 }
 
 // checkHTML finds out before the work whether the report can be written.
@@ -148,24 +162,40 @@ func writeWhole(path string, data []byte) error {
 	return err
 }
 
-// runProbe carries out one probe for the process that started this one.
+// runProbe carries out one probe for the process that started this one: it prints what was found so far as JSON, each time
+// that is more, and last all of it.
 func (o *doctorOptions) runProbe(ctx context.Context, c *console, options doctor.Options) error {
+	if o.probeLimit > 0 {
+		limited, cancel := context.WithTimeout(ctx, o.probeLimit)
+		defer cancel()
+		ctx = limited
+	}
+	out := json.NewEncoder(c.out)
+	options.Measure = o.probeMeasure
+	var broken error
+	options.Partial = func(f doctor.Findings) { broken = errors.Join(broken, out.Encode(f)) }
 	findings, err := doctor.Run(ctx, o.probe, options)
 	if err != nil {
 		return badInput(err)
 	}
-	return c.printJSON(findings)
+	return errors.Join(broken, out.Encode(findings))
 }
 
+// probeGrace is how long before a probe's process is ended it is told to end by itself.
+const probeGrace = 300 * time.Millisecond
+
 // start carries a probe out in a process of its own.
-func (o *doctorOptions) start(ctx context.Context, probe string, environment []string) (doctor.Findings, error) {
-	var f doctor.Findings
+func (o *doctorOptions) start(ctx context.Context, probe string, measure time.Duration, environment []string) (f doctor.Findings, err error) {
 	program, err := os.Executable()
 	if err != nil {
 		return f, err
 	}
+	args := append(o.probeArguments(probe), "--probe-measure", measure.String())
+	if end, ok := ctx.Deadline(); ok {
+		args = append(args, "--probe-limit", max(time.Until(end)-probeGrace, probeGrace).String())
+	}
 	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, o.probeArguments(probe)...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.Env = append(os.Environ(), environment...)
 	cmd.WaitDelay = 5 * time.Second
@@ -174,10 +204,22 @@ func (o *doctorOptions) start(ctx context.Context, probe string, environment []s
 	if err != nil && !errors.As(err, &exit) && ctx.Err() == nil {
 		return f, err // it could not be started
 	}
-	if err != nil || json.Unmarshal(out.Bytes(), &f) != nil {
+	f, told := lastFindings(&out)
+	if err != nil || !told {
 		return f, &doctor.CrashError{Probe: probe, How: lastWords(errs.String(), err)}
 	}
 	return f, nil
+}
+
+// lastFindings reads what a probe's process printed: the last findings that it printed whole, false for none.
+func lastFindings(out io.Reader) (f doctor.Findings, told bool) {
+	for d := json.NewDecoder(out); ; told = true {
+		var more doctor.Findings
+		if d.Decode(&more) != nil {
+			return f, told
+		}
+		f = more
+	}
 }
 
 // probeArguments is the command line for one probe: the same device and limits.

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vkandinsky/vkandinsky/models/doctor"
 )
@@ -129,22 +128,52 @@ func TestDoctorIsInterruptedInOrder(t *testing.T) {
 		t.Skip("there is no SIGINT to send there")
 	}
 	page := filepath.Join(t.TempDir(), "report.html")
-	var errs bytes.Buffer
 	cmd := exec.Command(program, "doctor", "--html", page)
-	cmd.Stderr, cmd.Env = &errs, environment()
-	if err := cmd.Start(); err != nil {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Env = &out, environment()
+	errs, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(700 * time.Millisecond)
+	var said []byte
+	for part := make([]byte, 256); !bytes.Contains(said, []byte("injected layers")); {
+		n, err := errs.Read(part)
+		if said = append(said, part[:n]...); err != nil {
+			t.Fatalf("%v after %s", err, said)
+		}
+	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
+	_, _ = io.Copy(io.Discard, errs)
 	_ = cmd.Wait() // the status says how
 	if status := cmd.ProcessState.ExitCode(); status != exitInterrupted {
-		t.Errorf("status %d, want %d: %s", status, exitInterrupted, errs.String())
+		t.Errorf("status %d, want %d: %s", status, exitInterrupted, said)
+	}
+	if text := out.String(); !strings.Contains(text, "driver ") || !strings.Contains(text, "interrupted") {
+		t.Errorf("what was found until then is not told:\n%s", text)
 	}
 	if _, err := os.Stat(page); err == nil {
 		t.Error("an interrupted examination left a report")
+	}
+}
+
+func TestTheLastFindingsOfAProcessThatWasEndedCount(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", `{"results": [`: "", "{\"results\":[{\"summary\":\"a\"}]}\n": "a",
+		"{\"results\":[{\"summary\":\"a\"}]}\n{\"results\":[{\"summary\":\"b\"}]}\n{\"results\":[{\"sum": "b",
+	} {
+		got := ""
+		f, told := lastFindings(strings.NewReader(text))
+		for _, r := range f.Results {
+			got += r.Summary
+		}
+		if got != want || told != (want != "") {
+			t.Errorf("%q tells %q, %v", text, got, told)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -30,8 +31,19 @@ func examineCopies(ctx context.Context, o Options, f *Findings) {
 		if err != nil {
 			return err
 		}
+		c.tell = func() {
+			part := r
+			part.Facts, part.Copies = slices.Clone(r.Facts), slices.Clone(r.Copies)
+			describeCopies(&part, cpu)
+			o.tell(f, part)
+		}
 		err = c.measure(&r)
 		c.close()
+		if ranOut(ctx, err) {
+			r.Skipped = []string{"copies beside computing"}
+			r.fact("beside computing", "not measured: no time was left")
+			return nil
+		}
 		return err
 	})
 	if r.Status != Failed && len(r.Copies) > 0 {
@@ -47,8 +59,9 @@ type copier struct {
 	up, down memory.Region // host memory
 	device   engine.Tensor
 	size     int64
-	x, w, y  engine.Tensor // of a linear layer
-	layer    float64       // seconds that it takes alone
+	compute  func(s *engine.Stream) // a linear layer
+	layer    float64                // seconds that it takes alone
+	tell     func()                 // that more is known
 }
 
 func newCopier(ctx context.Context, d *engine.Device, o Options) (*copier, error) {
@@ -113,11 +126,14 @@ func (c *copier) measure(r *Result) error {
 	if err := c.roundTrip(); err != nil {
 		return err
 	}
+	c.tell()
 	if c.dev.SharedQueue() {
 		r.fact("beside computing", "not measured: copies and kernels take turns on one queue")
 		return nil
 	}
+	c.await(c.rehearse(func(b *bench) func(*engine.Stream) { return c.layerOf(b) }))
 	c.prepareLayer()
+	r.Compiling = c.compiling
 	for _, alone := range r.Copies[:2] {
 		beside := c.besideComputing(alone)
 		if c.err != nil {
@@ -185,17 +201,20 @@ func (c *copier) roundTrip() error {
 
 // prepareLayer makes the linear layer that runs beside copies.
 func (c *copier) prepareLayer() {
+	c.compute = c.layerOf(c.bench)
+	c.layer = c.median(fullTime, c.compute)
+}
+
+// layerOf is that layer with the tensors of a bench.
+func (c *copier) layerOf(b *bench) func(s *engine.Stream) {
 	rows, dim := 2048, 4096
 	if c.dev.Summary.Physical.Info.Kind == "cpu" {
 		rows, dim = 64, 256
 	}
-	x, w := c.noise(engine.BF16, 1, rows, dim), c.noise(engine.BF16, 1, dim, dim)
-	c.x, c.w, c.y = x.Tensor, w.Tensor, c.tensor(engine.BF16, rows, dim)
-	c.layer = c.median(fullTime, c.compute)
-}
-
-func (c *copier) compute(s *engine.Stream) {
-	ops.Matmul(s, ops.MatmulArgs{X: c.x, W: c.w, Y: c.y, Half: half(c.dev.Caps())})
+	x, w, y := b.noise(engine.BF16, 1, rows, dim), b.noise(engine.BF16, 1, dim, dim), b.tensor(engine.BF16, rows, dim)
+	return func(s *engine.Stream) {
+		ops.Matmul(s, ops.MatmulArgs{X: x.Tensor, W: w.Tensor, Y: y, Half: half(c.dev.Caps())})
+	}
 }
 
 // besideComputing measures copies while the compute queue runs linear layers for longer than they take, and how much

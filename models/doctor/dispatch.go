@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
+	"time"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
@@ -20,15 +22,35 @@ const safeToRun = 0.75
 func examineDispatches(ctx context.Context, o Options, f *Findings) {
 	r := Result{Status: OK}
 	kind := ""
+	clock := left{time.Now(), o.Measure}
 	o.onDevice(ctx, f, &r, func(e *engine.Options) { e.Timings = true }, func(d *engine.Device) error {
 		kind = d.Summary.Physical.Info.Kind
-		for _, l := range loads(d.Caps()) {
+		all := loads(d.Caps())
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		ahead := make([]*engine.Compiling, len(all))
+		for n, l := range all {
+			ahead[n] = newBench(ctx, d, o).rehearse(l.rehearsal)
+		}
+		for n, l := range all {
 			b := newBench(ctx, d, o)
-			found, err := b.longest(l, o.Quick)
+			b.await(ahead[n])
+			found, err := Dispatch{}, b.err
+			if err == nil && !clock.over(r.Compiling+b.compiling) {
+				found, err = b.longest(l, o.Quick)
+			}
+			r.Compiling += b.compiling
+			if ranOut(ctx, err) || err == nil && found.Kernel == "" {
+				r.skipLoads(all[n:])
+				return nil
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", l.kernel, err)
 			}
 			r.Dispatch = append(r.Dispatch, found)
+			part := r
+			describeDispatches(&part, kind)
+			o.tell(f, part)
 		}
 		return nil
 	})
@@ -36,6 +58,24 @@ func examineDispatches(ctx context.Context, o Options, f *Findings) {
 		describeDispatches(&r, kind)
 	}
 	f.Results = append(f.Results, r)
+}
+
+// skipLoads notes that no time was left for some.
+func (r *Result) skipLoads(loads []load) {
+	for _, l := range loads {
+		r.Skipped = append(r.Skipped, l.kernel)
+	}
+}
+
+// rehearsal records a load's work at its least and its largest cost.
+func (l load) rehearsal(b *bench) func(s *engine.Stream) {
+	return func(s *engine.Stream) {
+		most := b.dev.Caps().MaxDispatchCost
+		for _, cost := range []float64{most / leastPart, most} {
+			record, _ := l.prepare(b, cost)
+			record(s)
+		}
+	}
 }
 
 // load is an operation whose cost can be chosen: prepare makes one of about so many floating-point operations ready, and
@@ -77,14 +117,21 @@ func loads(c engine.Caps) []load {
 	}
 }
 
+// leastPart is what part of the largest cost is measured first.
+const leastPart = 4096
+
 // longest measures the most costly dispatch of a load, or works it out from a smaller one where it might take too long or
 // too much memory. It starts small and grows eightfold.
 func (b *bench) longest(l load, quick bool) (Dispatch, error) {
 	most := b.dev.Caps().MaxDispatchCost
 	step := Dispatch{Kernel: l.kernel}
-	for cost := most / 4096; ; cost = min(8*cost, most) {
+	for cost := most / leastPart; ; cost = min(8*cost, most) {
 		record, exact := l.prepare(b, cost)
-		b.run(record) // with compiling
+		start := time.Now()
+		first := b.run(record)
+		if late := time.Since(start) - time.Duration(first*1e9); late > compilesLate {
+			b.compiling += late
+		}
 		seconds, done := b.worstSpan(record)
 		b.reset()
 		if b.err != nil {
@@ -130,9 +177,16 @@ func describeDispatches(r *Result, kind string) {
 			worst = d
 		}
 	}
+	if len(r.Skipped) > 0 {
+		defer func() { r.Summary = joined(r.Summary, "no time was left for "+strings.Join(r.Skipped, ", ")) }()
+	}
 	how := "takes"
 	if !worst.Measured {
 		how = "would take"
+	}
+	if len(r.Dispatch) == 0 {
+		r.Status, r.Summary = NotAvailable, "no time was left for it"
+		return
 	}
 	r.Summary = fmt.Sprintf("the longest (%s, %.2g operations) %s %s", worst.Kernel, worst.Cost, how, seconds(worst.Seconds))
 	if kind == "cpu" {

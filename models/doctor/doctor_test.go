@@ -239,7 +239,7 @@ type scripted struct {
 	do    func(probe string, env []string) (Findings, error)
 }
 
-func (s *scripted) start(_ context.Context, probe string, env []string) (Findings, error) {
+func (s *scripted) start(_ context.Context, probe string, _ time.Duration, env []string) (Findings, error) {
 	s.calls, s.envs = append(s.calls, probe), append(s.envs, env)
 	if s.do != nil {
 		if f, err := s.do(probe, env); err != nil || len(f.Results) > 0 || f.BadDevice != "" {
@@ -275,7 +275,7 @@ func TestACrashEndsOneExaminationOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "device layers kernels-fp16 pulse kernels-base norms copies dispatch pinned"
+	want := "device layers pinned copies kernels-fp16 pulse kernels-base norms dispatch"
 	if got := strings.Join(s.calls, " "); got != want {
 		t.Errorf("probes %s, want %s", got, want)
 	}
@@ -297,11 +297,11 @@ func TestADeviceThatIsGoneEndsTheExaminationsOfIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(s.calls, " "); got != "device layers kernels-fp16 pulse" {
+	if got := strings.Join(s.calls, " "); got != "device layers pinned copies kernels-fp16 pulse" {
 		t.Errorf("probes %s", got)
 	}
 	last := r.Results[len(r.Results)-1]
-	if last.Status != NotAvailable || last.Summary != "the device does not answer since kernels, tier fp16" || r.Count(NotAvailable) != 5 {
+	if last.Status != NotAvailable || last.Summary != "the device does not answer since kernels, tier fp16" || r.Count(NotAvailable) != 3 {
 		t.Errorf("%+v", r.Results)
 	}
 }
@@ -384,7 +384,7 @@ func TestAFasterTierIsAdvised(t *testing.T) {
 		return Findings{Results: []Result{{Status: OK, Summary: "fine", Tier: tier, Kernels: []Kernel{{Kernel: linearLayer, Rate: rates[tier], Pass: true}}}}}, nil
 	}
 	r, _, err := examineScript(t, Options{}, give)
-	if err != nil || r.Status != Warning || r.Count(Warning) != 1 || len(r.Results[2].Advice) != 1 || r.Results[2].Advice[0] != "Linear layers are 2.0 times as fast with --kernels base on this device." {
+	if err != nil || r.Status != Warning || r.Count(Warning) != 1 || len(r.Results[4].Advice) != 1 || r.Results[4].Advice[0] != "Linear layers are 2.0 times as fast with --kernels base on this device." {
 		t.Errorf("%v, %+v", err, r)
 	}
 	rates["base"] = 11
@@ -395,7 +395,7 @@ func TestAFasterTierIsAdvised(t *testing.T) {
 
 func TestACancelledExaminationSaysSo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	o := Options{Start: func(context.Context, string, []string) (Findings, error) {
+	o := Options{Start: func(context.Context, string, time.Duration, []string) (Findings, error) {
 		cancel()
 		return Findings{}, crash("device")
 	}}
@@ -407,7 +407,7 @@ func TestACancelledExaminationSaysSo(t *testing.T) {
 func TestAProbeThatHangsIsEnded(t *testing.T) {
 	stop := enginetest.Deadline(t, time.Minute, "the examination")
 	defer stop()
-	o := Options{Quick: true, total: time.Second, Start: func(ctx context.Context, probe string, _ []string) (Findings, error) {
+	o := Options{Quick: true, limits: &limits{whole: time.Second, probeWhole: time.Second}, Start: func(ctx context.Context, probe string, _ time.Duration, _ []string) (Findings, error) {
 		if probe == probeDevice {
 			return Findings{Tiers: []string{"base"}, Header: &Report{Tier: "base"}, Results: []Result{{Status: OK, Summary: "fine"}}}, nil
 		}

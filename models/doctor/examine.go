@@ -20,22 +20,15 @@ type CrashError struct {
 
 func (e *CrashError) Error() string { return fmt.Sprintf("the probe %s ended: %s", e.Probe, e.How) }
 
-// probeTime is how long a probe may take; quickTotal, how long all of them together in a quick examination.
-const (
-	probeTime  = 2 * time.Minute
-	quickTotal = 9500 * time.Millisecond
-)
-
 // Examine runs all probes and reports what they found. The error is for what stops it as a whole: a cancelled context, or
-// a device that does not exist (engine.ErrNoDevice). What is wrong with the device is in the report, see Report.Err.
+// a device that does not exist (engine.ErrNoDevice); the report then holds what was found until then, and for a cancelled
+// context lists what was not examined. What is wrong with the device is in the report, see Report.Err.
 func Examine(ctx context.Context, o Options) (*Report, error) {
-	e := &examination{o: o, started: time.Now(), report: &Report{Time: time.Now().UTC().Truncate(time.Second), Quick: o.Quick,
+	e := &examination{o: o, clock: newClock(o), report: &Report{Time: time.Now().UTC().Truncate(time.Second), Quick: o.Quick,
 		Host: Host{OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU()}}}
 	e.report.Host.MemoryFree, _ = hostmem.Available()
-	if o.total == 0 {
-		e.o.total = quickTotal
-	}
 	e.o.Engine.Tier = engine.TierAuto // a forced tier is for the kernels
+	defer e.end()
 	usable, err := e.begin(ctx)
 	if err != nil || !usable {
 		return e.report, err
@@ -43,6 +36,7 @@ func Examine(ctx context.Context, o Options) (*Report, error) {
 	e.probes = append(e.probes, e.plan(o.Engine.Tier)...)
 	for e.done < len(e.probes) {
 		if err := e.next(ctx); err != nil {
+			e.skipAll("interrupted")
 			return e.report, err
 		}
 	}
@@ -52,15 +46,15 @@ func Examine(ctx context.Context, o Options) (*Report, error) {
 
 // examination is a report in the making.
 type examination struct {
-	o       Options
-	report  *Report
-	started time.Time
-	probes  []string
-	done    int
-	tiers   []string
-	best    string   // tier
-	env     []string // for the probes' processes
-	gone    string   // the probe after which the device no longer answered
+	o      Options
+	report *Report
+	clock  *clock
+	probes []string
+	done   int
+	tiers  []string
+	best   string   // tier
+	env    []string // for the probes' processes
+	gone   string   // the probe after which the device no longer answered
 }
 
 // begin looks at the device. When that crashes it is tried again without injected layers, and if that helps, all that
@@ -95,19 +89,26 @@ func (e *examination) begin(ctx context.Context) (usable bool, err error) {
 	return len(f.Tiers) > 0, nil
 }
 
+// end notes what the whole took.
+func (e *examination) end() {
+	e.report.Took, e.report.Compiling = e.clock.now().Sub(e.clock.started), e.clock.compiling
+}
+
 // badDevice is engine.ErrNoDevice with the text that a process told.
 type badDevice struct{ text string }
 
 func (e badDevice) Error() string        { return e.text }
 func (e badDevice) Is(target error) bool { return target == engine.ErrNoDevice }
 
-// plan lists the probes that follow: what is cheap and tells most first, and the kernels of every tier from the one that
-// the program takes down, of one alone in a quick examination or when it is forced.
+// plan lists the probes that follow, what is cheap and tells most first: what is injected, pinned memory, copies, and only
+// then what compiles many kernels. Those are of every tier from the one that the program takes down, of one alone in a
+// quick examination or when it is forced.
 func (e *examination) plan(forced engine.Tier) []string {
 	var probes []string
 	if len(e.env) == 0 {
 		probes = append(probes, probeLayers)
 	}
+	probes = append(probes, probePinned, probeCopies)
 	tiers := slices.Clone(e.tiers)
 	slices.Reverse(tiers)
 	if forced != engine.TierAuto {
@@ -118,38 +119,53 @@ func (e *examination) plan(forced engine.Tier) []string {
 	for _, t := range tiers {
 		probes = append(probes, kernelProbe+t)
 	}
-	return append(probes, probeNorms, probeCopies, probeDispatch, probePinned)
+	return append(probes, probeNorms, probeDispatch)
 }
 
-// next carries the next probe out.
+// next carries the next probe out. The error is the context's.
 func (e *examination) next(ctx context.Context) error {
 	probe := e.probes[e.done]
-	_, title, err := find(probe)
-	if err != nil {
-		return err
+	why := e.clock.spent()
+	if e.gone != "" {
+		why = "the device does not answer since " + e.gone
 	}
-	if e.gone != "" || e.o.Quick && time.Since(e.started) > e.o.total {
-		why := "no time was left"
-		if e.gone != "" {
-			why = "the device does not answer since " + e.gone
-		}
-		e.report.add(Result{Name: probe, Title: title, Status: NotAvailable, Summary: why})
-		e.done++
+	if why != "" {
+		e.skip(probe, why)
 		return nil
 	}
 	f, err := e.run(ctx, probe)
 	var crash *CrashError
+	if ctx.Err() != nil {
+		if len(f.Results) > 0 { // what it had found
+			e.report.add(f.Results...)
+			e.done++
+		}
+		return ctx.Err()
+	}
 	if errors.As(err, &crash) {
-		f.Results = []Result{crashed(probe, title, crash)}
+		f.Results = append(f.Results, crashed(probe, title(probe), crash))
 	} else if err != nil {
 		return err
 	}
 	e.report.add(f.Results...)
 	e.done++
 	if crash != nil || f.Lost {
-		e.check(ctx, title)
+		e.check(ctx, title(probe))
 	}
 	return ctx.Err()
+}
+
+// skip reports that the next probe is not carried out.
+func (e *examination) skip(probe, why string) {
+	e.report.add(Result{Name: probe, Title: title(probe), Status: NotAvailable, Summary: why})
+	e.done++
+}
+
+// skipAll does so with all that are left.
+func (e *examination) skipAll(why string) {
+	for e.done < len(e.probes) {
+		e.skip(e.probes[e.done], why)
+	}
 }
 
 // clearlyFaster is how much faster another tier must be to be worth a word.
@@ -194,35 +210,49 @@ func (e *examination) check(ctx context.Context, title string) {
 	}
 }
 
-// run carries a probe out in a process of its own, or here. The error is a *CrashError or the context's.
-func (e *examination) run(ctx context.Context, probe string) (Findings, error) {
+// run carries a probe out in a process of its own, or here. The error is a *CrashError or the context's; what was found
+// until then comes with it. A probe of a quick examination that is ended because its time is over is no crash.
+func (e *examination) run(ctx context.Context, probe string) (f Findings, err error) {
 	if err := ctx.Err(); err != nil {
 		return Findings{}, err
 	}
 	e.progress(probe)
-	limit := probeTime
-	if e.o.Quick {
-		limit = max(e.o.total-time.Since(e.started), time.Second/4)
-	}
-	limited, cancel := context.WithTimeout(ctx, limit)
+	start := e.clock.now()
+	measure, whole := e.clock.next(max(0, len(e.probes)-e.done-1))
+	limited, cancel := context.WithTimeout(ctx, whole)
 	defer cancel()
-	var f Findings
-	var err error
-	if e.o.Start != nil {
-		f, err = e.o.Start(limited, probe, e.env)
+	o := e.o
+	o.Measure = measure
+	if o.Start != nil {
+		f, err = o.Start(limited, probe, measure, e.env)
 	} else {
-		f, err = Run(limited, probe, e.o)
+		f, err = Run(limited, probe, o)
 	}
+	e.clock.took(start, f.Results)
+	over := limited.Err() != nil || e.clock.now().Sub(start) >= whole
 	var crash *CrashError
 	switch {
 	case ctx.Err() != nil:
 		return f, ctx.Err()
-	case errors.As(err, &crash) && limited.Err() != nil && e.o.Quick:
-		return Findings{Results: []Result{{Name: probe, Title: title(probe), Status: NotAvailable, Summary: "not done in the time there was"}}}, nil
-	case errors.As(err, &crash) && limited.Err() != nil:
-		crash.How = fmt.Sprintf("it did not end within %s", limit)
+	case errors.As(err, &crash) && over && e.o.Quick:
+		if len(f.Results) == 0 {
+			f.Results = []Result{{Name: probe, Title: title(probe), Status: NotAvailable}}
+		}
+		last := &f.Results[len(f.Results)-1]
+		last.Summary = joined(last.Summary, fmt.Sprintf("ended after %s, which was all the time left", brief(e.clock.now().Sub(start))))
+		return f, nil
+	case errors.As(err, &crash) && over:
+		crash.How = fmt.Sprintf("it did not end within %s", whole)
 	}
 	return f, err
+}
+
+// joined joins parts of a summary.
+func joined(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
 }
 
 func title(probe string) string {

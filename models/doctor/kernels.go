@@ -3,6 +3,9 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/ops"
@@ -25,6 +28,9 @@ type size struct {
 	bytes int64   // of device memory
 	whole bool    // compare all results
 }
+
+// wrongNumbers is the problem of a kernel that misses its limit.
+const wrongNumbers = "wrong numbers"
 
 // verdict is how far a kernel was off at one size.
 type verdict struct{ err, limit float64 }
@@ -66,36 +72,96 @@ func (b *bench) examine(t trial, quick bool) Kernel {
 		}
 	}
 	if !(worst <= 1) { // so that NaN fails
-		k.Pass, k.Problem = false, "wrong numbers"
+		k.Pass, k.Problem = false, wrongNumbers
 	}
 	return k
 }
 
-// examineAll runs trials on a device and puts what they found into a result. A lost device ends them.
+// examineAll runs trials on a device and puts what they found into a result. The kernels of all of them are compiled on all
+// cores from the start, while the first are examined already. A lost device ends them, and so does the end of the time.
 func (o Options) examineAll(ctx context.Context, f *Findings, r *Result, tier engine.Tier, trials func(engine.Caps) []trial) {
 	r.Status = OK
+	clock := left{time.Now(), o.Measure}
 	o.onDevice(ctx, f, r, func(e *engine.Options) { e.Tier, e.Timings = tier, true }, func(d *engine.Device) error {
-		for _, t := range trials(d.Caps()) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel() // what is still to be compiled when this ends need not be
+		list := trials(d.Caps())
+		ahead := make([]*engine.Compiling, len(list))
+		for n, t := range list {
+			ahead[n] = newBench(ctx, d, o).rehearse(t.rehearsal)
+		}
+		for n, t := range list {
+			if clock.over(r.Compiling) {
+				r.skip(list[n:], "the time to measure is used up")
+				break
+			}
 			b := newBench(ctx, d, o)
-			r.Kernels = append(r.Kernels, b.examine(t, o.Quick))
+			b.await(ahead[n])
+			var k Kernel
+			if b.err == nil {
+				k = b.examine(t, o.Quick)
+				k.Compiling = b.compiling
+			}
+			r.Compiling += b.compiling
+			if ranOut(ctx, b.err) {
+				r.skip(list[n:], "all of the time is used up")
+				break
+			}
 			if b.err != nil {
+				r.Kernels = append(r.Kernels, k)
 				return fmt.Errorf("%s: %w", t.kernel, b.err)
 			}
+			r.Kernels = append(r.Kernels, k)
+			part := *r
+			part.Facts = slices.Clone(r.Facts)
+			part.judgeKernels()
+			o.tell(f, part)
 		}
 		return nil
 	})
+	r.judgeKernels()
+}
+
+// rehearsal records a trial's work at all its sizes.
+func (t trial) rehearsal(b *bench) func(s *engine.Stream) {
+	return func(s *engine.Stream) {
+		for _, z := range t.sizes {
+			work, _ := t.run(b, z)
+			work(s)
+		}
+	}
+}
+
+// skip notes that trials were not carried out, and why.
+func (r *Result) skip(trials []trial, why string) {
+	for _, t := range trials {
+		r.Skipped = append(r.Skipped, t.kernel)
+	}
+	r.fact("not examined", "%s: %s", strings.Join(r.Skipped, ", "), why)
+}
+
+// judgeKernels sums up what was found of kernels.
+func (r *Result) judgeKernels() {
 	wrong := 0
 	for _, k := range r.Kernels {
-		if !k.Pass && k.Problem == "wrong numbers" {
+		if !k.Pass && k.Problem == wrongNumbers {
 			wrong++
 			r.fact(k.Kernel, "relative error %.2g, limit %.2g", float64(k.Error), k.Limit)
 		}
 	}
+	if r.Compiling > 0 {
+		r.fact("compiling", "%s; compiled kernels are kept in the cache folder", brief(r.Compiling))
+	}
 	switch {
 	case wrong > 0:
 		r.Status, r.Summary = Failed, fmt.Sprintf("%d of %d kernels compute wrong numbers", wrong, len(r.Kernels))
+	case r.Status == OK && len(r.Kernels) == 0:
+		r.Status, r.Summary = NotAvailable, "no kernel was examined"
 	case r.Status == OK:
 		r.Summary = fmt.Sprintf("%d kernels agree with float64: %s", len(r.Kernels), rates(r.Kernels))
+	}
+	if len(r.Skipped) > 0 {
+		r.Summary = joined(r.Summary, "no time was left for "+strings.Join(r.Skipped, ", "))
 	}
 }
 

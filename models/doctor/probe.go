@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,14 +16,22 @@ import (
 // Options say what to examine and how.
 type Options struct {
 	Engine engine.Options // the device, its budgets and where compiled kernels are kept; Tier forces one tier
-	Quick  bool           // smaller work, one tier, about ten seconds
-	// Start runs a probe (Run) in a process of its own, with more environment variables, and returns what it found. When
-	// the process ends without that, the error is a *CrashError. nil: probes run in this process.
-	Start func(ctx context.Context, probe string, environment []string) (Findings, error)
+	Quick  bool           // smaller work, one tier, about ten seconds of measuring
+	// Measure is how long a probe (Run) may measure, besides compiling kernels; 0: as long as it takes. What it then has
+	// not done it says.
+	Measure time.Duration
+	// Partial, if set, is told what a probe has found so far, each time that is more.
+	Partial func(f Findings)
+	// Start runs a probe (Run) in a process of its own, with Measure and more environment variables, and returns what it
+	// found. When the process ends without telling all, the error is a *CrashError and the findings are the last that
+	// Partial was told. nil: probes run in this process.
+	Start func(ctx context.Context, probe string, measure time.Duration, environment []string) (Findings, error)
 	// Progress, if set, is told what begins and how many probes are done.
 	Progress func(title string, done, total int)
 
-	total time.Duration // of a quick examination, quickTotal where 0; for tests
+	// For tests: other limits than the usual ones, and another clock.
+	limits *limits
+	now    func() time.Time
 	// spoil changes a kernel's numbers before they are judged, so that tests see wrong ones found.
 	spoil func(kernel string, values []float32)
 }
@@ -61,12 +70,9 @@ func Run(ctx context.Context, probe string, o Options) (f Findings, err error) {
 	}
 	o.Engine.Tier = engine.TierAuto // kernels are examined in the tier that their probe names
 	start := time.Now()
-	defer func() {
-		if p := recover(); p != nil {
-			f.Results = append(f.Results, Result{Title: title, Status: Failed, Summary: fmt.Sprintf("internal error: %v, please report", p)})
-		}
-		for k := range f.Results {
-			r := &f.Results[k]
+	complete := func(results []Result) {
+		for k := range results {
+			r := &results[k]
 			r.Name = probe
 			if r.Title == "" {
 				r.Title = title
@@ -75,9 +81,30 @@ func Run(ctx context.Context, probe string, o Options) (f Findings, err error) {
 				r.Took = time.Since(start)
 			}
 		}
+	}
+	if tell := o.Partial; tell != nil {
+		o.Partial = func(f Findings) {
+			complete(f.Results)
+			tell(f)
+		}
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			f.Results = append(f.Results, Result{Title: title, Status: Failed, Summary: fmt.Sprintf("internal error: %v, please report", p)})
+		}
+		complete(f.Results)
 	}()
 	run(ctx, o, &f)
 	return f, nil
+}
+
+// tell hands on what a probe has found so far.
+func (o Options) tell(f *Findings, r Result) {
+	if o.Partial != nil {
+		part := *f
+		part.Results = append(slices.Clone(f.Results), r)
+		o.Partial(part)
+	}
 }
 
 // ErrProbe is what Run's error wraps for a probe that does not exist.
@@ -136,6 +163,8 @@ func (o Options) onDevice(ctx context.Context, f *Findings, r *Result, change fu
 	case errors.Is(err, vk.ErrDeviceLost):
 		f.Lost = true
 		r.advise("The driver gave the device up. Look into the system's log (dmesg, Windows' event viewer), undo overclocking, and try another driver version.")
+	case errors.Is(err, context.Canceled):
+		r.Status, r.Summary = NotAvailable, "interrupted"
 	case errors.Is(err, context.DeadlineExceeded):
 		r.Status, r.Summary = NotAvailable, "not done in the time there was"
 	case errors.Is(err, vk.ErrOutOfDeviceMemory), errors.Is(err, vk.ErrOutOfHostMemory):

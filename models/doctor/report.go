@@ -39,6 +39,9 @@ type Result struct {
 	Facts   []Fact        `json:"facts,omitempty"`
 	Advice  []string      `json:"advice,omitempty"` // what the user can do
 	Took    time.Duration `json:"took_ns"`
+	// Compiling is what of Took the driver needed to compile kernels, which it does once: they are kept in the cache folder.
+	Compiling time.Duration `json:"compiling_ns,omitempty"`
+	Skipped   []string      `json:"skipped,omitempty"` // kernels for which no time was left
 
 	Tier     string        `json:"tier,omitempty"` // of Kernels
 	Kernels  []Kernel      `json:"kernels,omitempty"`
@@ -66,6 +69,8 @@ type Kernel struct {
 	Checks  []string `json:"checked"` // shapes
 	Pass    bool     `json:"pass"`
 	Problem string   `json:"problem,omitempty"`
+	// Compiling is how long this kernel was waited for until it was compiled.
+	Compiling time.Duration `json:"compiling_ns,omitempty"`
 }
 
 // finite is a number that may be NaN or infinite, which JSON has no words for: −1 stands for both.
@@ -145,6 +150,9 @@ type Report struct {
 	Tier    string    `json:"kernels"` // that the program takes by itself
 	Status  Status    `json:"status"`
 	Results []Result  `json:"results"`
+	// Took is the time of all, and Compiling what of it went into compiling kernels.
+	Took      time.Duration `json:"took_ns"`
+	Compiling time.Duration `json:"compiling_ns"`
 }
 
 // Count returns how many results have a status.

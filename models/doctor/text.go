@@ -46,6 +46,9 @@ func (r *Report) WriteText(w io.Writer) error {
 		}
 	}
 	fmt.Fprintf(&b, "\n%s\n", r.Verdict())
+	if r.Took > 0 {
+		fmt.Fprintf(&b, "%s\n", r.timing())
+	}
 	_, err := w.Write(b.Bytes())
 	return err
 }
@@ -61,6 +64,15 @@ func (r *Report) origin() string {
 		parts = append(parts, "quick")
 	}
 	return strings.TrimPrefix(strings.Join(parts, ", "), ", ")
+}
+
+// timing says what the examination took.
+func (r *Report) timing() string {
+	text := "took " + seconds(r.Took.Seconds())
+	if r.Compiling > 0 {
+		text += fmt.Sprintf(", %s of them to compile kernels, which are kept for the next time", seconds(r.Compiling.Seconds()))
+	}
+	return text
 }
 
 // Verdict is one line about all results.

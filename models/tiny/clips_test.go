@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -79,30 +80,42 @@ func (m *maker) clip(t testing.TB, w way, e example) *kandinsky5.Clip {
 // onGPU says whether many clips cost little.
 func (m *maker) onGPU() bool { return m.device.Summary.Physical.Info.Kind == "discrete gpu" }
 
+// gridVariable, set to "all", makes clips of the whole grid on a software driver too, where one takes ten seconds:
+// make grid does.
+const gridVariable = "VKANDINSKY_GRID"
+
+// whole says whether the whole grid is to be made.
+func (m *maker) whole() bool { return m.onGPU() || os.Getenv(gridVariable) == "all" }
+
 // TestClips has one device for all its parts, which make clips of colours and motions that the model has never seen
-// together. With -short a few clips must do.
+// together: on a software driver a few of them, unless gridVariable asks for all.
 func TestClips(t *testing.T) {
 	m := newMaker(t)
 	t.Run("captions never seen are followed", m.captionsAreFollowed)
 	t.Run("block swapping changes no bit", m.swappingChangesNothing)
 	t.Run("precisions agree within a pixel", m.precisionsAgree)
 	t.Run("guidance is what it says", m.guidanceIsWhatItSays)
-	if !testing.Short() {
+	if m.whole() {
 		t.Run("guidance makes another clip", m.guidanceMakesAnotherClip)
 	}
 }
 
-// examples is the grid that there is time for: every pair three times on a GPU, once on a software driver, and two of
-// them with -short.
+// fewClips are made where the whole grid is not: of every shape one, in both languages, of four colours and motions.
+const fewClips = 4
+
+// examples is the grid that there is time for: every pair three times on a GPU, once on a software driver that is to make
+// all, else a few of them, and two with -short.
 func (m *maker) examples(t *testing.T) []example {
 	t.Helper()
 	switch {
 	case m.onGPU():
 		return grid(t, 3, 64)
+	case m.whole():
+		return grid(t, 1, 64)
 	case testing.Short():
 		return grid(t, 1, 64)[:2]
 	}
-	return grid(t, 1, 64)
+	return grid(t, 1, 64)[:fewClips]
 }
 
 func (m *maker) captionsAreFollowed(t *testing.T) {
@@ -243,6 +256,9 @@ func (m *maker) cheap(t *testing.T) example {
 
 func (m *maker) precisionsAgree(t *testing.T) {
 	e := grid(t, 1, 64)[0]
+	if !m.whole() {
+		e.steps = 6 // enough for a picture that a model understands
+	}
 	mixed := shapes.Track(m.clip(t, swapping(), e))
 	exact := shapes.Track(m.clip(t, way{2, load.Float32}, e))
 	worst := 0.0

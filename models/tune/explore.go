@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sort"
+	"time"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 )
@@ -20,34 +21,37 @@ const (
 
 // explorer measures operations as they come, each shape once.
 type explorer struct {
-	ctx    context.Context
-	o      Options
-	device *engine.Device
-	seen   map[string]bool
-	report *Report
-	err    error
+	ctx     context.Context
+	o       Options
+	device  *engine.Device
+	plan    *plan // nil: everything is measured
+	started time.Time
+	done    time.Duration // of the plan
+	seen    map[string]bool
+	report  *Report
+	err     error
 }
 
 // explore is an engine.Explorer.
 func (e *explorer) explore(s *engine.Stream, o engine.Operation) {
 	key := o.Kernel + " " + o.Shape
-	least := leastCost
-	if e.o.Quick {
-		least = quickCost
-	}
-	if e.err != nil || e.seen[key] || o.Cost < least {
+	if e.err != nil || e.seen[key] || o.Cost < e.o.least() || !e.planned(key) {
 		return
 	}
-	e.seen[key] = true
 	if e.o.Progress != nil {
-		e.o.Progress(o.Kernel, o.Shape)
+		e.o.Progress(e.progress(o))
 	}
 	e.device.Tuning().Drop(o.Kernel, o.Shape)
 	r, err := e.measure(s, o)
 	if err != nil {
 		e.err = fmt.Errorf("%s %s: %w", o.Kernel, o.Shape, err)
 		s.Fail(e.err) // so that the pass ends
+		e.report.Left = e.remaining()
 		return
+	}
+	e.seen[key] = true
+	if e.plan != nil {
+		e.done += e.plan.chosen[key]
 	}
 	e.report.Results = append(e.report.Results, r)
 	if r.Choice == o.Default {
@@ -55,18 +59,39 @@ func (e *explorer) explore(s *engine.Stream, o engine.Operation) {
 	}
 	for _, w := range o.Ways {
 		if w.Name == r.Choice {
-			e.device.Tuning().Set(engine.Tuned{Kernel: o.Kernel, Shape: o.Shape, Shader: w.Shader, Choice: w.Name, Seconds: seconds(r, w.Name), Default: seconds(r, o.Default)})
+			e.device.Tuning().Set(engine.Tuned{Kernel: o.Kernel, Shape: o.Shape, Shader: w.Shader, Choice: w.Name, Seconds: r.Of(w.Name).Seconds, Default: r.Of(o.Default).Seconds})
 		}
 	}
 }
 
-func seconds(r Result, way string) float64 {
-	for _, m := range r.Ways {
-		if m.Way == way {
-			return m.Seconds
-		}
+func (e *explorer) planned(key string) bool {
+	if e.plan == nil {
+		return true
 	}
-	return 0
+	_, ok := e.plan.chosen[key]
+	return ok
+}
+
+// remaining is how many operations are not measured yet.
+func (e *explorer) remaining() int {
+	if e.plan == nil {
+		return 0
+	}
+	return len(e.plan.chosen) - len(e.seen) + e.plan.skipped
+}
+
+// progress says how far measuring is. The time left follows from what the operations so far took, by what was planned for
+// them.
+func (e *explorer) progress(o engine.Operation) Progress {
+	p := Progress{What: o.Kernel + " " + o.Shape, Done: len(e.report.Results)}
+	if e.plan == nil {
+		return p
+	}
+	p.Total, p.Left = len(e.plan.chosen), e.plan.total-e.done
+	if e.done > 0 {
+		p.Left = time.Duration(float64(p.Left) * float64(time.Since(e.started)) / float64(e.done))
+	}
+	return p
 }
 
 // measure times every way and chooses one.
@@ -74,21 +99,21 @@ func (e *explorer) measure(s *engine.Stream, o engine.Operation) (Result, error)
 	r := Result{Kernel: o.Kernel, Shape: o.Shape, Cost: o.Cost, Default: o.Default, Choice: o.Default, Speedup: 1}
 	best := ""
 	for _, way := range o.Ways {
-		m, err := e.time(s, o, way.Name, seconds(r, best))
+		m, err := e.time(s, o, way.Name, r.Of(best).Seconds)
 		if err != nil {
 			return r, err
 		}
 		r.Ways = append(r.Ways, m)
-		if best == "" || m.Seconds < seconds(r, best) {
+		if best == "" || m.Seconds < r.Of(best).Seconds {
 			best = way.Name
 		}
 	}
-	if best == o.Default || seconds(r, o.Default) == 0 {
+	if best == o.Default || r.Of(o.Default).Seconds == 0 {
 		return r, nil
 	}
 	// The clock may have risen or fallen since the default was measured: measure both again, in turn.
 	was, is := []float64{}, []float64{}
-	for range e.runs() {
+	for range e.o.runs() {
 		for _, side := range []struct {
 			way   string
 			times *[]float64
@@ -115,27 +140,20 @@ func (e *explorer) measure(s *engine.Stream, o engine.Operation) (Result, error)
 	return r, nil
 }
 
-func (e *explorer) runs() int {
-	if e.o.Quick {
-		return quickRuns
-	}
-	return runs
-}
-
-// time measures a way: once to compile and warm up, then several times, once only where it is far behind the best.
+// time measures a way: once to warm up, then several times, fewer where it is far behind the best.
 func (e *explorer) time(s *engine.Stream, o engine.Operation, way string, best float64) (Measure, error) {
 	m := Measure{Way: way}
 	var times []float64
-	for n := range e.runs() + 1 {
+	for n := range e.o.runs() + 1 {
 		t, err := e.once(s, o, way)
 		if err != nil {
 			return m, err
 		}
-		if n == 0 {
-			continue
+		far := best > 0 && (t > hopeless*best && n == 1 || t > 2*hopeless*best && !e.compilesLate())
+		if n > 0 || far {
+			times = append(times, t)
 		}
-		times = append(times, t)
-		if n == 1 && best > 0 && t > hopeless*best {
+		if far {
 			m.Stopped = true
 			break
 		}
@@ -143,6 +161,9 @@ func (e *explorer) time(s *engine.Stream, o engine.Operation, way string, best f
 	m.set(o.Cost, median(times))
 	return m, nil
 }
+
+// compilesLate tells whether the driver compiles with the first dispatch, as those for the CPU do.
+func (e *explorer) compilesLate() bool { return e.device.Summary.Physical.Info.Kind == "cpu" }
 
 func (m *Measure) set(cost, seconds float64) {
 	m.Seconds = seconds

@@ -7,10 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
+	"github.com/vkandinsky/vkandinsky/models/bench"
 	"github.com/vkandinsky/vkandinsky/models/synth"
 	"github.com/vkandinsky/vkandinsky/shaders"
 )
@@ -47,10 +49,19 @@ func TestRunMeasuresEveryShapeOnceAndKeepsWhatIsFaster(t *testing.T) {
 	d := open(t, dir)
 	told := map[string]int{}
 	o := tiny(t)
-	o.Progress = func(kernel, shape string) { told[kernel+" "+shape]++ }
+	o.Progress = func(p Progress) { told[p.What]++ }
 	r, err := Run(t.Context(), d, o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if r.Took <= 0 || r.Left != 0 || r.Compiled == 0 || r.Interrupted {
+		t.Errorf("report %+v", r)
+	}
+	if chose := len(d.Tuning().All()) > 0; chose != (r.Pass != nil) {
+		t.Errorf("something was chosen: %v, what a pass gains: %+v", chose, r.Pass)
+	}
+	if p := r.Pass; p != nil && (p.Blocks != o.Config.Model.DiT.NumVisualBlocks || p.Default <= 0 || p.Tuned <= 0) {
+		t.Errorf("a pass gains %+v", p)
 	}
 	kernels := map[string]int{}
 	for _, result := range r.Results {
@@ -203,13 +214,94 @@ func TestAFailureEndsTheRunAndLeavesTheTuning(t *testing.T) {
 	}
 }
 
-func TestACancelledRunSaysSo(t *testing.T) {
+func TestAnInterruptedRunKeepsWhatItMeasured(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, dir)
+	o := tiny(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	total := 0
+	o.Progress = func(p Progress) {
+		if total = max(total, p.Total); p.Done == 1 {
+			cancel()
+		}
+	}
+	elsewhere := engine.Tuned{Kernel: "fill", Shape: "of another model", Shader: shaders.Fill, Choice: "slow"}
+	d.Tuning().Set(elsewhere)
+	r, err := Run(ctx, d, o)
+	if !errors.Is(err, context.Canceled) || r == nil || !r.Interrupted || len(r.Results) != 1 || r.Left != total-1 || r.Pass != nil {
+		t.Fatalf("error %v, report %+v of %d operations", err, r, total)
+	}
+	checkResult(t, d, r.Results[0])
+	kept := open(t, dir).Tuning().All()
+	if !slices.Equal(kept, d.Tuning().All()) || !slices.ContainsFunc(kept, func(e engine.Tuned) bool { return e.Shape == elsewhere.Shape }) {
+		t.Errorf("kept is %+v", kept)
+	}
+}
+
+func TestARunThatIsCancelledBeforeItMeasuresChangesNothing(t *testing.T) {
 	d := open(t, t.TempDir())
 	ctx, cancel := context.WithCancel(t.Context())
 	o := tiny(t)
-	o.Progress = func(string, string) { cancel() }
-	if _, err := Run(ctx, d, o); d.Caps().Tier < engine.TierMatrix && !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
+	o.Progress = func(Progress) { cancel() }
+	if r, err := Run(ctx, d, o); !errors.Is(err, context.Canceled) || len(r.Results) != 0 {
+		t.Errorf("error %v, report %+v", err, r)
+	}
+	if _, err := os.Stat(d.Tuning().File()); err == nil {
+		t.Error("it left a file")
+	}
+}
+
+func TestThePlanTakesTheMostCostlyOperationsThatFit(t *testing.T) {
+	all := []found{{"small", 1e6, 4, 1}, {"layer", 1e12, 5, 4}, {"attention", 4e13, 6, 1}, {"text", 1e9, 5, 1}}
+	for _, c := range []struct {
+		name    string
+		o       Options
+		rate    float64
+		chosen  []string
+		skipped int
+	}{
+		{"a fast card measures all of it", Options{}, 4e14, []string{"layer", "attention", "text"}, 0},
+		{"quickly, only what is large", Options{Quick: true}, 4e14, []string{"layer", "attention"}, 0},
+		{"a slow card measures the largest first, and what then fits", Options{Limit: 116 * time.Second}, 2.5e13, []string{"attention", "text"}, 1},
+		{"a limit is a limit", Options{Limit: 10 * time.Second}, 4e14, []string{"layer", "attention", "text"}, 0},
+		{"but for the first", Options{Limit: time.Nanosecond}, 4e14, []string{"attention"}, 2},
+	} {
+		p := makePlan(all, c.rate, c.o)
+		for _, key := range c.chosen {
+			if p.chosen[key] <= 0 {
+				t.Errorf("%s: %s is left out", c.name, key)
+			}
+		}
+		if len(p.chosen) != len(c.chosen) || p.skipped != c.skipped {
+			t.Errorf("%s: %d chosen and %d left out", c.name, len(p.chosen), p.skipped)
+		}
+	}
+	// 8 times 6 runs of 0.15 s, and 7 times 6 of 3.75 and of 1 ms.
+	if p := makePlan(all, 4e14, Options{}); p.total < 7*time.Second || p.total > 8*time.Second || p.String() != "3 operations, about 7s" {
+		t.Errorf("%v: %v", p.total, p)
+	}
+}
+
+func TestProgressTellsTheTimeLeft(t *testing.T) {
+	e := newExplorer(t, open(t, ""))
+	e.plan = &plan{chosen: map[string]time.Duration{"a": time.Second, "b": time.Second, "c": 2 * time.Second}, total: 4 * time.Second}
+	if p := e.progress(engine.Operation{}); p.Total != 3 || p.Left != 4*time.Second {
+		t.Errorf("before the first: %+v", p)
+	}
+	e.started, e.done = time.Now().Add(-10*time.Second), 2*time.Second // five times as slow as planned
+	if p := e.progress(engine.Operation{}); p.Left < 9*time.Second || p.Left > 12*time.Second {
+		t.Errorf("%v are left, want 10 s", p.Left)
+	}
+}
+
+func TestTheTimeOfAPassFollowsFromItsBlock(t *testing.T) {
+	span := func(label string, start, end float64) engine.Span {
+		return engine.Span{Label: label, Start: start, End: end}
+	}
+	r := &bench.Report{Passes: []bench.Pass{{DeviceTime: 100}, {DeviceTime: 90}}}
+	r.Trace.Compute = []engine.Span{span("block 0 end", 160, 160), span("block 0 begin", 20, 20), span("work", 20, 60), span("block 0 end", 60, 60), span("block 0 begin", 130, 130)}
+	if got := wholePasses(r, 60); !slices.Equal(got, []float64{100 + 59*40, 90 + 59*30}) {
+		t.Errorf("%v", got)
 	}
 }
 

@@ -13,13 +13,16 @@ Needs PyTorch with CUDA, and nothing else; no weights are read. What is compared
                with torch.compile where --compile is given
     copy       584 MiB between pinned host memory and the device, both ways
 
-A ratio of 2 means that vkandinsky is twice as fast. Without --vkandinsky PyTorch is measured alone.
+A ratio of 2 means that vkandinsky is twice as fast. Without --vkandinsky PyTorch is measured alone. A part that fails is named
+and left out, and the exit status is 1. All of it takes about a minute, most of it starting programs and compiling.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
+import time
 
 WIDTH, FF, HEADS, HEAD_DIM, TEXT_ROWS = 4096, 16384, 32, 128, 256
 BLOCK_BYTES = 584 << 20
@@ -119,7 +122,8 @@ def make_block(torch):
             x = add(1, x, self.cross(normed(1, x), text, None))
             return add(2, x, self.narrow(functional.gelu(self.widen(normed(2, x)))))
 
-    block = Block().to("cuda", torch.bfloat16)
+    with torch.device("cuda"):  # numbers are drawn there, which takes seconds elsewhere
+        block = Block().to(torch.bfloat16)
     for module in block.modules():
         if isinstance(module, nn.RMSNorm):
             module.float()
@@ -132,7 +136,7 @@ def block(torch, tokens, least, compiled):
     model = make_block(torch)
     x = torch.randn(tokens, WIDTH, device="cuda", dtype=torch.bfloat16)
     text = torch.randn(TEXT_ROWS, WIDTH, device="cuda", dtype=torch.bfloat16)
-    time = torch.randn(1024, device="cuda", dtype=torch.bfloat16)
+    moment = torch.randn(1024, device="cuda", dtype=torch.bfloat16)
     angles = torch.rand(tokens, HEAD_DIM // 2, device="cuda") * 6.28
     rotation = (angles.cos(), angles.sin())
     operations = 2 * tokens * (6 * WIDTH * WIDTH + 2 * WIDTH * FF) + 2 * TEXT_ROWS * 2 * WIDTH * WIDTH
@@ -141,7 +145,7 @@ def block(torch, tokens, least, compiled):
     variants = [("eager", model)] + ([("compiled", torch.compile(model))] if compiled else [])
     with torch.no_grad(), sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
         for name, f in variants:
-            seconds = clock(torch, lambda: f(x, text, time, rotation), least)
+            seconds = clock(torch, lambda: f(x, text, moment, rotation), least)
             out[f"visual block, {name}"] = {"seconds": seconds, "operations": operations}
     return out
 
@@ -155,8 +159,10 @@ def copy(torch, least):
 
 
 def pytorch(args):
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        sys.exit(f"peers: PyTorch is missing: {error}")
     if not torch.cuda.is_available():
         sys.exit("peers: PyTorch sees no CUDA device")
     print(f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}", file=sys.stderr)
@@ -168,9 +174,32 @@ def pytorch(args):
         "copy": lambda: copy(torch, args.least),
     }
     for part in args.only:
-        out.update(measures[part]())
+        with told(f"PyTorch: {part}", args):
+            out.update(measures[part]())
         torch.cuda.empty_cache()
     return out
+
+
+class told:
+    """Says what is measured and how long it took. A failure of it is told, counted and goes no further."""
+
+    def __init__(self, what, args):
+        self.what, self.args = what, args
+
+    def __enter__(self):
+        self.begin = time.monotonic()
+
+    def __exit__(self, kind, error, trace):
+        took = f"{time.monotonic() - self.begin:.1f} s"
+        if kind is None:
+            print(f"{self.what}: {took}", file=sys.stderr)
+            return False
+        if not issubclass(kind, Exception):  # an interruption ends all
+            return False
+        first = f"{kind.__name__}: {error}".strip().splitlines()[0]
+        print(f"{self.what}: failed after {took}: {first}", file=sys.stderr)
+        self.args.failed.append(self.what)
+        return True
 
 
 def ask(args, *words):
@@ -178,27 +207,39 @@ def ask(args, *words):
     line = [args.vkandinsky, "bench", *words, "--json", "--quiet"]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        sys.exit(f"peers: {' '.join(line)}: {done.stderr.strip()}")
+        raise RuntimeError(f"{' '.join(line)}: {done.stderr.strip() or f'exit status {done.returncode}'}")
     return json.loads(done.stdout)
+
+
+def our_linear(args, least):
+    shapes = [(FF, WIDTH), (WIDTH, FF), (WIDTH, WIDTH)]
+    runs = ask(args, "matmul", least, *(f"--shape={args.tokens}x{n}x{k}" for n, k in shapes))["runs"]
+    return {f"linear {k}→{n}": run["ns"] / 1e9 for (n, k), run in zip(shapes, runs, strict=True)}
+
+
+def our_attention(args, least):
+    run = ask(args, "attention", least, f"--shape={HEADS}x{args.tokens}x{args.tokens}x{HEAD_DIM}")["runs"][0]
+    return {"attention": run["ns"] / 1e9}
+
+
+def our_block(args, _):
+    if args.tokens != TOKENS:
+        return {}
+    report = ask(args, "step", "--config", "config_5s_i2v_pro_20b", "--synthetic", "--blocks=2", "--resident", "--passes=3")
+    return {"visual block": report["timing"]["compute_ns"] / report["timing"]["blocks"] / 1e9}
+
+
+def our_copy(args, least):
+    runs = ask(args, "copy", least, f"--size={BLOCK_BYTES}", "--memory=cached")["runs"]
+    return {"copy up" if run["up"] else "copy down": run["bytes"] / run["idle_bytes_per_second"] for run in runs}
 
 
 def vkandinsky(args):
     """Returns vkandinsky's seconds by the first words of PyTorch's names."""
-    out, least = {}, f"--least={args.least}ms"
-    if "linear" in args.only:
-        shapes = [(FF, WIDTH), (WIDTH, FF), (WIDTH, WIDTH)]
-        words = [f"--shape={args.tokens}x{n}x{k}" for n, k in shapes]
-        for (n, k), run in zip(shapes, ask(args, "matmul", least, *words)["runs"], strict=True):
-            out[f"linear {k}→{n}"] = run["ns"] / 1e9
-    if "attention" in args.only:
-        run = ask(args, "attention", least, f"--shape={HEADS}x{args.tokens}x{args.tokens}x{HEAD_DIM}")["runs"][0]
-        out["attention"] = run["ns"] / 1e9
-    if "block" in args.only and args.tokens == TOKENS:
-        report = ask(args, "step", "--config", "config_5s_i2v_pro_20b", "--synthetic", "--blocks=2", "--resident", "--passes=3")
-        out["visual block"] = report["timing"]["compute_ns"] / report["timing"]["blocks"] / 1e9
-    if "copy" in args.only:
-        for run in ask(args, "copy", least, f"--size={BLOCK_BYTES}", "--memory=cached")["runs"]:
-            out["copy up" if run["up"] else "copy down"] = run["bytes"] / run["idle_bytes_per_second"]
+    out, measures = {}, {"linear": our_linear, "attention": our_attention, "block": our_block, "copy": our_copy}
+    for part in args.only:
+        with told(f"vkandinsky: {part}", args):
+            out.update(measures[part](args, f"--least={args.least}ms"))
     return out
 
 
@@ -217,6 +258,9 @@ def report(peers, ours):
             entry["vkandinsky_seconds"], entry["ratio"] = mine, entry["seconds"] / mine
             row[3:] = [f"{1e3 * mine:.2f} ms", rate(entry, mine), f"{entry['ratio']:.2f}"]
         rows.append(tuple(row))
+    for name, seconds in ours.items():
+        if not any(name in (peer, peer.split(",")[0]) for peer in peers):
+            rows.append((name, "", "", f"{1e3 * seconds:.2f} ms", "", ""))
     widths = [max(len(row[k]) for row in rows) for k in range(6)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -239,11 +283,16 @@ def main():
         parser.error(f"--only {','.join(sorted(unknown))}: use {','.join(PARTS)}")
     if args.tokens < 1 or args.least < 1:
         parser.error("--tokens and --least are 1 or more")
+    if args.vkandinsky and not shutil.which(args.vkandinsky):
+        parser.error(f"--vkandinsky {args.vkandinsky}: no such program (make builds ./vkandinsky)")
+    args.failed = []
     peers = pytorch(args)
     report(peers, vkandinsky(args) if args.vkandinsky else {})
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump(peers, file, indent=2, ensure_ascii=False)
+    if args.failed:
+        sys.exit(f"peers: failed: {', '.join(args.failed)}")
 
 
 if __name__ == "__main__":
