@@ -254,6 +254,9 @@ func (n networks) fingerprint(ctx context.Context, l weights.Layout) ([]receipt.
 		files  *weights.Checkpoint
 		config string
 	}{{"transformer", n.dit, l.DiT.Config}, {"vae", n.vae, l.VAE.Config}, {"clip", n.clip, l.CLIP.Config}, {"qwen", n.qwen, l.Qwen.Config}} {
+		if part.files == nil {
+			continue // made up
+		}
 		if l.Files() != nil {
 			part.config = "" // no file of the system; the program's version stands for it
 		}

@@ -165,6 +165,9 @@ func (g *run) expandPrompt(ctx context.Context) error {
 
 // checkExpansion returns what the language model lacks.
 func (g *run) checkExpansion() error {
+	if g.nets.qwen == nil {
+		return requestError("a made-up text encoder writes no prompts: leave the prompt as it is")
+	}
 	return weights.Check(g.nets.qwen, expansionSpec(g.nets.qwenConfig, g.settings.picture != nil)).Err()
 }
 

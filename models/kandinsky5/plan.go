@@ -223,7 +223,7 @@ func (n *planNetworks) open(c *Checkpoint) (func() error, error) {
 
 // planNetworks are those of the pipeline's checkpoint.
 func (p *Pipeline) planNetworks() planNetworks {
-	return planNetworks{dit: p.nets.ditReader, qwen: p.nets.qwenReader, clip: p.nets.clipReader, vaeStored: storedType(p.nets.vae),
+	return planNetworks{dit: p.nets.ditReader, qwen: p.nets.qwenReader, clip: p.nets.clipReader, vaeStored: p.nets.vaeStored,
 		vae: p.nets.vaeConfig, layout: p.ckpt.Layout, qwenConfig: p.nets.qwenConfig, clipConfig: p.nets.clipConfig}
 }
 

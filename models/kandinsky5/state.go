@@ -302,6 +302,9 @@ func (p *Pipeline) modelFingerprint() string {
 		}
 	}
 	for _, c := range []*weights.Checkpoint{p.nets.dit, p.nets.vae} {
+		if c == nil {
+			continue // made up, from names and shapes that the configuration has
+		}
 		names := slices.Sorted(slices.Values(c.Names()))
 		for k, name := range names {
 			t, _ := c.Tensor(name)

@@ -116,7 +116,7 @@ func (m Model) count(need *load.Need, j job) error {
 	if err := checkConfig(m.Config); err != nil {
 		return err
 	}
-	r := load.Synthetic(m.Stored)
+	var r load.Reader = load.Synthetic(m.Stored)
 	if m.Precision == load.Mixed {
 		r = halfWeights{r}
 	}
