@@ -138,6 +138,8 @@ func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, 
 	if err != nil {
 		return nil, err
 	}
+	// Before more is taken: what the layers worked in must be free, as planned.
+	err = g.device.Settle()
 	s := g.device.Compute()
 	rows := make([]engine.Tensor, len(hidden))
 	for k, h := range hidden {
@@ -147,7 +149,7 @@ func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, 
 		}
 		g.device.Free(h)
 	}
-	return rows, oneline.Join(g.arena.Err(), s.Finish(ctx))
+	return rows, oneline.Join(err, g.arena.Err(), s.Finish(ctx))
 }
 
 // encodeImage encodes the first frame: a sample of the posterior, scaled as the transformer sees latents, F32
