@@ -176,6 +176,7 @@ type run struct {
 	request  Request
 	arenas   []*engine.Arena // of all stages so far
 	settings Settings
+	from     *State // what denoising begins with: what is continued, or the last step before a failure; nil is noise
 	progress func(Progress)
 	told     func(text string) // Request.Expanding
 	// afterStep is Request.AfterStep.
@@ -201,7 +202,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	if settings.resume == nil {
 		p.adapt(&settings)
 	}
-	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, progress: r.Progress, told: r.Expanding,
+	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, from: settings.resume, progress: r.Progress, told: r.Expanding,
 		afterStep: r.AfterStep, preview: r.Preview, prepared: r.Prepared}
 	defer g.release()
 	if r.Digests {

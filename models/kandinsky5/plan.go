@@ -101,6 +101,7 @@ type planner struct {
 	hashes bool // latents come back to the host after every step
 	// smallest asks for what takes the least device memory of all that may be chosen.
 	smallest bool
+	earlier  int // latents of earlier steps that MagCache's residuals are made from again
 	seconds  int // of the video
 	tok      *tokenizer.Tokenizer
 	held     *load.Need   // what is on the device when a stage begins
@@ -176,6 +177,9 @@ func newPlanner(config *configs.Config, o Options, r Request, limits PlanLimits)
 		return nil, err
 	}
 	p := &planner{config: config, opts: o, limits: limits, known: known, hashes: r.Digests, seconds: r.Seconds, out: &MemoryPlan{Settings: settings}}
+	if r.Resume != nil {
+		p.earlier = len(r.Resume.Earlier)
+	}
 	if limits.MaxAllocation == 0 {
 		p.limits.MaxAllocation = 1 << 62
 	}

@@ -28,6 +28,7 @@ func TestAutomaticPlans(t *testing.T) {
 	t.Run("other programs take memory", func(t *testing.T) { givesWay(t, d, c, &taken) })
 	t.Run("pinned memory runs short", func(t *testing.T) { unpinned(t, d, c) })
 	t.Run("refused allocations", func(t *testing.T) { refusedAllocations(t, d, c, faults) })
+	t.Run("refused after some steps", func(t *testing.T) { continuesAfterRefusal(t, d, c, faults, &taken) })
 	t.Run("too little for any plan", func(t *testing.T) { tooLittle(t, d, c, &taken) })
 }
 

@@ -228,8 +228,8 @@ func (p *planner) restored() error {
 // ditNeeds is what the transformer needs, with the latents of earlier steps where a state has some.
 func (p *planner) ditNeeds(r dit.Request) (*dit.Needs, error) {
 	needs, err := dit.Plan(r)
-	if s := p.out.Settings.resume; err == nil && s != nil {
-		needs.Add("denoise", "latents of earlier steps", len(s.Earlier), p.latents().Bytes())
+	if err == nil {
+		needs.Add("denoise", "latents of earlier steps", p.earlier, p.latents().Bytes())
 	}
 	return needs, err
 }
