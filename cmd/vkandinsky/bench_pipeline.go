@@ -146,7 +146,9 @@ func (o *benchPipelineOptions) check(cmd *command, log *slog.Logger) (work bench
 		return
 	}
 	work.Budgets, work.Smallest = o.budgets, o.smallest
-	work.Checkpoint, err = o.checkpoint(config)
+	if work.Checkpoint, err = o.checkpoint(config); err == nil && cmd.flags.changed("expand-prompt") {
+		work.Request.ExpandPrompt, err = o.request.expands(&cmd.flags, config, work.Checkpoint, false, log)
+	}
 	return
 }
 

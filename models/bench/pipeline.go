@@ -122,6 +122,9 @@ func RunPipeline(ctx context.Context, d *engine.Device, o PipelineOptions) (_ *P
 func newPipelineReport(ctx context.Context, d *engine.Device, o PipelineOptions) (*PipelineReport, error) {
 	info, config := d.Summary.Physical.Info, o.Checkpoint.Config
 	settings, err := kandinsky5.Resolve(config, o.Request)
+	if err == nil && o.Request.ExpandPrompt {
+		err = o.Checkpoint.CheckExpansion()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -315,7 +315,7 @@ func (p *planner) add(s Stage, need *load.Need, pinned ...PlanItem) {
 		}
 		stage.Items = append(stage.Items, PlanItem{OnDevice, i.Label, i.When, i.Bytes})
 	}
-	for _, i := range append(pinned, PlanItem{InPinned, "staging of what is uploaded and downloaded", "always", p.staging(pinned)}) {
+	for _, i := range append(pinned, PlanItem{InPinned, "staging of what is uploaded and downloaded", "always", p.staging(pinned, need.Staging)}) {
 		if i.Bytes > 0 {
 			stage.Items = append(stage.Items, i)
 		}

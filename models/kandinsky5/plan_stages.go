@@ -76,7 +76,9 @@ func (p *planner) text() error {
 	if err != nil {
 		return err
 	}
-	p.add(StageText, load.Largest(need, pooled), staging, kept)
+	both := load.Largest(need, pooled)
+	both.Staging = max(need.Staging, pooled.Staging-staging.Bytes) // one encoder after the other
+	p.add(StageText, both, staging, kept)
 	p.rows = rows
 	for _, n := range rows {
 		p.held.Add("always", "prompts", 1, int64(n)*int64(p.nets.qwenConfig.Text.HiddenSize)*4)

@@ -112,11 +112,25 @@ func (s synthetic) fill(ctx context.Context, name string, shape []int, first int
 		}
 	}
 	piece := encode(values, to)
-	n := copy(dst, piece[first%patternLen*to.Size():])
-	for at := n; at < len(dst); at += len(piece) {
-		copy(dst[at:], piece)
-	}
+	repeat(dst, piece, int(first%patternLen*to.Size()))
 	return nil
+}
+
+// repeatBytes is how much of a tensor one goroutine writes.
+const repeatBytes = 16 << 20
+
+// repeat fills dst with the same piece again and again, beginning at an offset in it.
+func repeat(dst, piece []byte, offset int) {
+	var group sync.WaitGroup
+	for from := 0; from < len(dst); from += repeatBytes {
+		part, at := dst[from:min(from+repeatBytes, len(dst))], (offset+from)%len(piece)
+		group.Go(func() {
+			for n := copy(part, piece[at:]); n < len(part); {
+				n += copy(part[n:], piece)
+			}
+		})
+	}
+	group.Wait()
 }
 
 func isGain(name string) bool {
