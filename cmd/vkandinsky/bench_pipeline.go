@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -91,21 +92,25 @@ func (o *benchPipelineOptions) run(ctx context.Context, c *console, cmd *command
 			show(p)
 		}
 	}
+	work.Finished = func(run bench.PipelineRun) {
+		log.Info("a run is over", "budget", memory.Size(run.Budget), "fits", run.Fits, "planned", memory.Size(run.PlannedDevice), "peak", memory.Size(run.PeakDevice),
+			"step", seconds(run.Step), "by the largest", fmt.Sprintf("%.3f", run.Ratio), "took", seconds(run.Took))
+	}
 	var report *bench.PipelineReport
-	err = withDevice(ctx, engineOptions, func(d *engine.Device) (err error) {
+	failed := withDevice(ctx, engineOptions, func(d *engine.Device) (err error) {
 		report, err = bench.RunPipeline(ctx, d, work)
 		return err
 	})
-	if err != nil {
-		return err
+	if report == nil || failed != nil && len(report.Runs) == 0 {
+		return failed
 	}
 	if o.json {
 		err = c.printJSON(report)
 	} else {
 		err = printPipeline(c.out, report)
 	}
-	if err != nil {
-		return err
+	if failed != nil || err != nil {
+		return errors.Join(failed, err)
 	}
 	return pipelineError(report)
 }
@@ -211,8 +216,8 @@ func pipelineError(r *bench.PipelineReport) error {
 
 func printPipeline(w io.Writer, r *bench.PipelineReport) error {
 	fmt.Fprintf(w, "%s, %s, kernels %s\n", r.Device, r.Driver, r.Kernels)
-	fmt.Fprintf(w, "%s, %s precision, %d frames of %d×%d, %d tokens, %d steps of %d branches, %d visual blocks\n\n",
-		r.Config, r.Precision, r.Geometry.Frames, r.Geometry.Size.Width, r.Geometry.Size.Height, r.Geometry.Tokens, r.Steps, r.Branches, r.Blocks)
+	fmt.Fprintf(w, "%s, %s precision, linear layers %s, %d frames of %d×%d, %d tokens, %d steps of %d branches, %d visual blocks\n\n",
+		r.Config, r.Precision, r.Linear, r.Geometry.Frames, r.Geometry.Size.Width, r.Geometry.Size.Height, r.Geometry.Tokens, r.Steps, r.Branches, r.Blocks)
 	rows := []string{"budget\tblocks\tgroups\ttext layers\ttile\tplanned\tpeak\tdiffers\ts/step\tby largest\tstalled\tlatents"}
 	for _, run := range r.Runs {
 		rows = append(rows, pipelineRow(r, run))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/vk"
 	"github.com/vkandinsky/vkandinsky/internal/hostmem"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
@@ -26,6 +27,8 @@ type PipelineOptions struct {
 	Smallest bool
 	// Began, if set, is told before each run.
 	Began func(run, runs int, budget int64)
+	// Finished, if set, is told after each run.
+	Finished func(PipelineRun)
 }
 
 // PipelineReport is what whole runs took beside what was planned for them. Sizes are in bytes, times in nanoseconds.
@@ -35,6 +38,7 @@ type PipelineReport struct {
 	Kernels   string           `json:"kernels"`
 	Config    string           `json:"config"`
 	Precision string           `json:"precision"`
+	Linear    string           `json:"linear"`
 	Geometry  configs.Geometry `json:"geometry"`
 	Steps     int              `json:"steps"`
 	Branches  int              `json:"branches"`
@@ -81,7 +85,7 @@ type PipelineStage struct {
 
 // RunPipeline makes a clip under each budget, from reading the text encoders to the last frame, each with networks of its own, and
 // compares. A budget under which no plan is possible, or whose run fails for want of memory, is a run that does not fit; other
-// errors end the measurement. Nothing stays allocated, and the device's budget is the one it had.
+// errors end the measurement, and come with the runs before. Nothing stays allocated, and the device's budget is the one it had.
 func RunPipeline(ctx context.Context, d *engine.Device, o PipelineOptions) (_ *PipelineReport, err error) {
 	o.Request.Digests = true
 	whole := d.Mem.Cut().Budget
@@ -102,7 +106,7 @@ func RunPipeline(ctx context.Context, d *engine.Device, o PipelineOptions) (_ *P
 			o.Began(k, len(budgets), budget)
 		}
 		if err := d.SetDeviceBudget(budget); err != nil {
-			return nil, err
+			return r, err
 		}
 		run, err := runPipeline(ctx, d, o, budget)
 		if err != nil {
@@ -115,6 +119,9 @@ func RunPipeline(ctx context.Context, d *engine.Device, o PipelineOptions) (_ *P
 			}
 		}
 		r.Runs = append(r.Runs, run)
+		if o.Finished != nil {
+			o.Finished(run)
+		}
 	}
 	return r, nil
 }
@@ -129,7 +136,7 @@ func newPipelineReport(ctx context.Context, d *engine.Device, o PipelineOptions)
 		return nil, err
 	}
 	r := &PipelineReport{Device: info.Name, Driver: info.Driver + " " + info.DriverInfo, Kernels: d.Caps().Tier.String(), Config: config.Name,
-		Precision: o.Options.Precision.String(), Geometry: settings.Geometry, Steps: settings.Steps, Branches: 1, Blocks: config.Model.DiT.NumVisualBlocks}
+		Precision: o.Options.Precision.String(), Linear: o.Options.Linear.String(), Geometry: settings.Geometry, Steps: settings.Steps, Branches: 1, Blocks: config.Model.DiT.NumVisualBlocks}
 	if kandinsky5.Guided(settings.Guidance) {
 		r.Branches = 2
 	}
@@ -161,7 +168,7 @@ func runPipeline(ctx context.Context, d *engine.Device, o PipelineOptions, budge
 	start := time.Now()
 	result, err := p.Generate(ctx, o.Request)
 	run.Took, run.Host = time.Since(start), watch.end()
-	if errors.Is(err, memory.ErrBudget) {
+	if errors.Is(err, memory.ErrBudget) || errors.Is(err, vk.ErrOutOfDeviceMemory) || errors.Is(err, vk.ErrOutOfHostMemory) {
 		run.Error = err.Error()
 		return run, nil
 	}
