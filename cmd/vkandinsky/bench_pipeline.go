@@ -24,6 +24,7 @@ type benchPipelineOptions struct {
 	budgets                   byteSizes
 	synthetic, smallest, json bool
 	blocks                    int
+	report                    string
 }
 
 // benchPrompt is encoded where no other is given: long enough to fill what is kept of a prompt.
@@ -60,6 +61,7 @@ func benchPipelineCommand() *command {
 	budget.Value, budget.Usage = &o.budgets, "budgets of device memory, a run each: 24GiB,12GiB; by default one run with what is free"
 	f = cmd.flags.group("Output")
 	f.BoolVar(&o.json, "json", false, "print JSON")
+	f.StringVar(&o.report, "report", "", "also write the JSON to `FILE`, after each run")
 	o.log.register(f)
 	cmd.run = func(ctx context.Context, c *console, args []string) error {
 		if err := noArguments(args); err != nil {
@@ -92,9 +94,14 @@ func (o *benchPipelineOptions) run(ctx context.Context, c *console, cmd *command
 			show(p)
 		}
 	}
-	work.Finished = func(run bench.PipelineRun) {
+	work.Finished = func(r *bench.PipelineReport) error {
+		run := r.Runs[len(r.Runs)-1]
 		log.Info("a run is over", "budget", memory.Size(run.Budget), "fits", run.Fits, "planned", memory.Size(run.PlannedDevice), "peak", memory.Size(run.PeakDevice),
 			"step", seconds(run.Step), "by the largest", fmt.Sprintf("%.3f", run.Ratio), "took", seconds(run.Took))
+		if o.report == "" {
+			return nil
+		}
+		return media.WriteFile(o.report, func(w io.Writer) error { return writeJSON(w, r) })
 	}
 	var report *bench.PipelineReport
 	failed := withDevice(ctx, engineOptions, func(d *engine.Device) (err error) {
@@ -128,6 +135,11 @@ func (o *benchPipelineOptions) check(cmd *command, log *slog.Logger) (work bench
 	}
 	if eo, err = o.device.options(log); err != nil {
 		return
+	}
+	if o.report != "" {
+		if err = badInput(media.CheckFile(o.report)); err != nil {
+			return
+		}
 	}
 	eo.Marks = true
 	for _, b := range o.budgets {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -171,10 +172,15 @@ func TestWhereTheTimeWent(t *testing.T) {
 
 func TestBenchOfWholeRunsUnderBudgets(t *testing.T) {
 	args := []string{"bench", "pipeline", "--synthetic", "--blocks", "3", "--video-duration", "0", "--width", "32", "--height", "32", "--sample-steps", "2", "--vram-budget", "512MiB,1MiB"}
-	o := start(t, append(args, "--json")...)
+	report := filepath.Join(t.TempDir(), "report.json")
+	o := start(t, append(args, "--json", "--report", report)...)
 	o.wantLine(t, exitFailed, "1 of 2 budgets were not enough", "1.0 MiB: the run does not fit", "the smallest budget that works is --vram-budget")
-	var r bench.PipelineReport
+	var r, written bench.PipelineReport
 	parseJSON(t, o.stdout, &r)
+	parseJSON(t, string(read(t, report)), &written)
+	if !reflect.DeepEqual(r, written) {
+		t.Errorf("the file has another report than was printed:\n%+v\n%+v", written, r)
+	}
 	if len(r.Runs) != 2 || r.Blocks != 3 || r.Least == 0 || !r.Runs[0].Fits || r.Runs[0].Ratio != 1 || r.Runs[0].Latents == "" || r.Runs[1].Fits || r.Runs[1].Error == "" {
 		t.Errorf("report %+v", r)
 	}

@@ -27,8 +27,8 @@ type PipelineOptions struct {
 	Smallest bool
 	// Began, if set, is told before each run.
 	Began func(run, runs int, budget int64)
-	// Finished, if set, is told after each run.
-	Finished func(PipelineRun)
+	// Finished, if set, is told what there is after each run. An error ends the measurement.
+	Finished func(*PipelineReport) error
 }
 
 // PipelineReport is what whole runs took beside what was planned for them. Sizes are in bytes, times in nanoseconds.
@@ -119,8 +119,11 @@ func RunPipeline(ctx context.Context, d *engine.Device, o PipelineOptions) (_ *P
 			}
 		}
 		r.Runs = append(r.Runs, run)
-		if o.Finished != nil {
-			o.Finished(run)
+		if o.Finished == nil {
+			continue
+		}
+		if err := o.Finished(r); err != nil {
+			return r, err
 		}
 	}
 	return r, nil

@@ -20,7 +20,7 @@ type Need struct {
 	// Staging is the pinned memory through which a group of weights is read at a time, where there is enough; in bytes.
 	Staging int64
 	items   []Item
-	sizes []int64
+	sizes   []int64
 }
 
 // Add counts regions of so many bytes each.
