@@ -32,6 +32,19 @@ func TestAutomaticPlans(t *testing.T) {
 	t.Run("too little for any plan", func(t *testing.T) { tooLittle(t, d, c, &taken) })
 }
 
+// Plans hold as well where a device allows as little as may be: no matrix units or fp16, one queue, small allocations, bindings and
+// dispatches.
+func TestAutomaticPlansOfASmallDevice(t *testing.T) {
+	c := openSmall(t, smallModelOf(t, 8, 3))
+	var taken atomic.Int64
+	limits := smallerDevice(288 << 10)
+	limits.Chunk, limits.Taken = 64<<10, taken.Load
+	d := enginetest.OpenWith(t, engine.Options{Tier: engine.TierBase, DeviceBudget: plenty, HostBudget: plentyPinned, Limits: limits})
+	request := pictureRequest()
+	request.NegativePrompt = &request.Prompt
+	underManyBudgets(t, d, c, autoCase{"picture", request, Options{Auto: true}, 1, 2, 1}, &taken)
+}
+
 // autoCase is a request under some budgets.
 type autoCase struct {
 	name    string
