@@ -38,7 +38,7 @@ func TestAutomaticPlansOfASmallDevice(t *testing.T) {
 	c := openSmall(t, smallModelOf(t, 8, 3))
 	var taken atomic.Int64
 	limits := smallerDevice(288 << 10)
-	limits.Chunk, limits.Taken = 64<<10, taken.Load
+	limits.Chunk, limits.Taken, limits.MaxDispatchCost = 64<<10, taken.Load, 1e6
 	d := enginetest.OpenWith(t, engine.Options{Tier: engine.TierBase, DeviceBudget: plenty, HostBudget: plentyPinned, Limits: limits})
 	request := pictureRequest()
 	request.NegativePrompt = &request.Prompt
