@@ -68,6 +68,11 @@ func TestWholeRunsOfAMadeUpModelKeepTheirBudgets(t *testing.T) {
 		if run.Step <= 0 || run.Ratio <= 0 || run.Planned < 0 || run.Latents == "" || run.Latents != r.Runs[0].Latents || run.Choice.Tile == [2]int{} {
 			t.Errorf("run %d: step %v, %g of the first, latents %s, want %s", k, run.Step, run.Ratio, run.Latents, r.Runs[0].Latents)
 		}
+		for _, s := range run.Stages {
+			if s.PlannedDevice > 0 && s.PeakPinned > s.PlannedPinned {
+				t.Errorf("run %d, %s: %d bytes pinned, %d planned", k, s.Stage, s.PeakPinned, s.PlannedPinned)
+			}
+		}
 		if n := len(run.Stages); n < 4 || run.Stages[0].Stage != kandinsky5.StageText || run.Stages[n-1].Stage != kandinsky5.StageDecode || run.Stages[n-1].PlannedDevice == 0 {
 			t.Errorf("run %d: stages %+v", k, run.Stages)
 		}

@@ -92,12 +92,12 @@ func (p *planner) qwenKept() (PlanItem, error) {
 	return PlanItem{OnHost, "text encoder: matrices in 4 bits", "always", n}, err
 }
 
-// qwenStaging is what streaming decoder layers pins, if not all are on the device.
+// qwenStaging is what reading decoder layers pins: those that stay go through two buffers as well as those that stream.
 func (p *planner) qwenStaging(need *load.Need, layers int) PlanItem {
 	layer := PlanItem{InPinned, "text encoder: staging", "load", 0}
 	for _, i := range need.Items() {
-		if layers > 0 && layers < p.nets.qwenConfig.Text.NumHiddenLayers && i.Label == "decoder layers" {
-			layer.Bytes = 2 * i.Bytes / int64(layers)
+		if layers > 0 && i.Label == "decoder layers" {
+			layer.Bytes = int64(min(2, p.nets.qwenConfig.Text.NumHiddenLayers)) * i.Bytes / int64(layers)
 		}
 	}
 	return layer
