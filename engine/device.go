@@ -137,7 +137,7 @@ func (d *Device) open(ctx context.Context) error {
 		return err
 	}
 	d.transfer.omitWait = d.opts.Limits.OmitCopyWait
-	if d.dummy, err = d.Alloc("unused binding", U32, 64); err != nil {
+	if d.dummy, err = d.Alloc(dummyLabel, U32, 64); err != nil {
 		return err
 	}
 	if d.caps.Fragments, err = d.probeFragments(ctx); err != nil {
@@ -146,6 +146,9 @@ func (d *Device) open(ctx context.Context) error {
 	d.log.Debug("opened device", "name", p.Info.Name, "tier", d.caps.Tier, "compute", layout.compute, "transfer", layout.transfer, "fragments", d.caps.Fragments)
 	return nil
 }
+
+// dummyLabel names what is bound where an optional input is left out.
+const dummyLabel = "unused binding"
 
 // ErrNoDevice is what Open's error wraps when the machine has no device of the number or name asked for.
 var ErrNoDevice = errors.New("no device")

@@ -52,6 +52,28 @@ func (d *Device) WatchMemory() (excess int64) {
 	return max(0, -left)
 }
 
+// SetDeviceBudget changes the budget that the device was opened with, in bytes, to what the driver says is free at most, as if
+// it had been opened with that. It is meant for a time at which no device memory is in use: what is stays, in the chunks it has.
+func (d *Device) SetDeviceBudget(bytes int64) error {
+	if err := d.Settle(); err != nil {
+		return err
+	}
+	w := &d.watch
+	free := w.budget + w.margin
+	if w.budget > 0 {
+		w.budget = min(bytes, free)
+	} else {
+		w.budget = bytes // nothing was known
+	}
+	w.margin = max(0, free-w.budget)
+	d.Mem.Free(d.dummy.Mem)
+	d.dummy = Tensor{}
+	d.WatchMemory()
+	var err error
+	d.dummy, err = d.Alloc(dummyLabel, U32, 64)
+	return err
+}
+
 // LimitDeviceMemory keeps the budget at or below so many bytes, when the driver turned out to give less than it promised;
 // 0 ends that.
 func (d *Device) LimitDeviceMemory(bytes int64) {

@@ -15,7 +15,7 @@ func benchCommand() *command {
 	step := benchStepCommand()
 	cmd.name, cmd.summary = "bench", "measure forward passes, block swapping, kernels and copies"
 	cmd.about = "Without a word after it, the same as bench step: forward passes of the transformer.\n" + cmd.about
-	cmd.subs = append([]*command{step}, benchSwapCommand(), benchMatmulCommand(), benchAttentionCommand(), benchConvCommand(), benchCopyCommand(), benchVAECommand())
+	cmd.subs = append([]*command{step}, benchPipelineCommand(), benchSwapCommand(), benchMatmulCommand(), benchAttentionCommand(), benchConvCommand(), benchCopyCommand(), benchVAECommand())
 	run := cmd.run
 	cmd.run = func(ctx context.Context, c *console, args []string) error {
 		if len(args) > 0 {

@@ -70,3 +70,31 @@ func byteUnit(unit string) (float64, bool) {
 	}
 	return 0, false
 }
+
+// byteSizes is a flag for several sizes, joined by commas.
+type byteSizes []int64
+
+// Set implements pflag.Value.
+func (b *byteSizes) Set(s string) error {
+	*b = nil
+	for _, text := range strings.Split(s, ",") {
+		n, err := parseByteSize(text)
+		if err != nil {
+			return err
+		}
+		*b = append(*b, n)
+	}
+	return nil
+}
+
+// String implements pflag.Value.
+func (b *byteSizes) String() string {
+	var texts []string
+	for _, n := range *b {
+		texts = append(texts, memory.Size(n))
+	}
+	return strings.Join(texts, ",")
+}
+
+// Type implements pflag.Value.
+func (b *byteSizes) Type() string { return "SIZES" }

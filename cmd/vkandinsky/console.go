@@ -49,8 +49,11 @@ func (c *console) progress() (*progress.Reporter, func()) {
 }
 
 // printJSON writes a value to out, indented.
-func (c *console) printJSON(v any) error {
-	e := json.NewEncoder(c.out)
+func (c *console) printJSON(v any) error { return writeJSON(c.out, v) }
+
+// writeJSON writes a value for people and programs to read.
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)

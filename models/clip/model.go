@@ -82,7 +82,7 @@ func Need(config weights.CLIPConfig, r load.Reader, p load.Precision, tokens int
 		return nil, err
 	}
 	n := &load.Need{Cut: cut}
-	n.Add("always", "CLIP", 1, group.Bytes)
+	n.AddResident("CLIP", group)
 	n.AddBuffers("encoding", hiddenBuffer(config, tokens))
 	n.AddBuffers("encoding", buffers(config, tokens, halved)...)
 	return n, nil

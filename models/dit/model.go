@@ -254,8 +254,11 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 	return nil
 }
 
-// Counters returns what swapping of the visual blocks did, and the plan it followed.
+// Counters returns what swapping of the visual blocks did, and the plan it followed: none after a Resize that failed.
 func (m *Model) Counters() (swap.Counters, swap.Plan) {
+	if m.visual == nil {
+		return m.past, swap.Plan{}
+	}
 	return m.past.Plus(m.visual.swap.Counters()), m.visual.swap.Plan()
 }
 

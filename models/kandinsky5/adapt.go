@@ -15,7 +15,7 @@ import (
 const maxAttempts = 4
 
 // makeDo tells, after a stage failed for lack of device memory, whether it may begin anew with a smaller plan, which is put
-// into force. Otherwise it returns the error with the plan.
+// into force. Denoising goes on after the last step it has made. Otherwise it returns the error with the plan.
 func (g *run) makeDo(stage Stage, err error) (again bool, _ error) {
 	var budget *memory.BudgetError
 	switch {
@@ -46,7 +46,7 @@ func (g *run) makeDo(stage Stage, err error) (again bool, _ error) {
 		return false, fmt.Errorf("%w; %s was planned to take %s of device memory, and no smaller plan is left", err, stage, memory.Size(g.planned(stage)))
 	}
 	g.attempts++
-	g.log.Warn("device memory is shorter than planned: going on with less", "stage", stage, "planned", memory.Size(g.plan.Device), "now", memory.Size(plan.Device),
+	g.log.Warn("device memory is shorter than planned: going on with less", "stage", stage, "steps made", g.stepsMade(), "planned", memory.Size(g.plan.Device), "now", memory.Size(plan.Device),
 		"blocks", plan.Choice.BlocksInMemory, "error", err)
 	g.device.LimitDeviceMemory(plan.Device)
 	g.plan, g.opts = plan, plan.Choice.Apply(g.asked)
@@ -80,6 +80,9 @@ func (g *run) smaller(reached int64) (*MemoryPlan, error) {
 	planner, err := g.planner(opts, g.request, limits)
 	if err != nil {
 		return nil, err
+	}
+	if g.from != nil {
+		planner.earlier = len(g.from.Earlier)
 	}
 	if err := planner.plan(); err != nil {
 		return nil, err

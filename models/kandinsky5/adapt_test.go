@@ -3,6 +3,8 @@ package kandinsky5
 import (
 	"bytes"
 	"errors"
+	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -120,5 +122,49 @@ func tooLittle(t *testing.T, d *engine.Device, c *Checkpoint, taken *atomic.Int6
 	}
 	if peak := d.Mem.Peak(memory.Device); peak > 64<<10 {
 		t.Errorf("%d bytes were taken before", peak)
+	}
+}
+
+// An allocation that is refused after some steps costs no step: the smaller plan goes on from the last one that was made, with
+// all that MagCache still needs of earlier ones.
+func continuesAfterRefusal(t *testing.T, d *engine.Device, c *Checkpoint, faults *engine.Faults, taken *atomic.Int64) {
+	config := *c.Config
+	config.MagRatios = slices.Repeat([]float64{1}, 6) // skip whatever may be skipped
+	c = &Checkpoint{Config: &config, Layout: c.Layout}
+	request := guidedRequest()
+	const steps = 4
+	request.Steps, request.MagCache, request.Digests = steps, true, true
+	var states []*State
+	request.AfterStep = func(f Finished) (Decision, error) {
+		states = append(states, f.State)
+		return Go, nil
+	}
+	want := generate(t, d, c, Options{Auto: true}, request)
+	at := slices.IndexFunc(states, func(s *State) bool { return len(s.Earlier) > 0 && s.Step > 1 }) + 1
+	if at == 0 || at == steps {
+		t.Fatalf("no step leaves latents of earlier ones to be kept")
+	}
+	r, loads, begun := request, 0, []int(nil)
+	r.AfterStep = nil // a run keeps its state also where nobody asks for it
+	r.Progress = func(p Progress) {
+		switch {
+		case p.Stage == StageLoad:
+			loads++
+			faults.AllocateFrom = 0
+		case p.Stage == StageDenoise && p.Total > 0:
+			if begun = append(begun, p.Done); p.Done == at && loads == 1 {
+				// Blocks must go, and the driver refuses what is to take their place.
+				taken.Store(plenty - p.DeviceBytes + 2*want.Plan.BlockBytes)
+				faults.AllocateFrom = faults.Allocations() + 1
+			}
+		}
+	}
+	got := generate(t, d, c, Options{Auto: true}, r)
+	taken.Store(0)
+	if anew := slices.Repeat([]int{at}, 2); loads != 2 || len(begun) != steps+2 || !slices.Equal(begun[at:at+2], anew) {
+		t.Errorf("the transformer was loaded %d times, progress told the steps %v; memory was refused after step %d", loads, begun, at)
+	}
+	if !bytes.Equal(got.Clip.Pix, want.Clip.Pix) || !reflect.DeepEqual(got.Digests, want.Digests) || got.Stats.StepsMade != steps {
+		t.Errorf("%d steps, the same frames: %v; digests %+v, want %+v", got.Stats.StepsMade, bytes.Equal(got.Clip.Pix, want.Clip.Pix), got.Digests, want.Digests)
 	}
 }

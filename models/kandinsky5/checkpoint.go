@@ -16,6 +16,18 @@ import (
 type Checkpoint struct {
 	Config *configs.Config
 	Layout weights.Layout
+
+	madeUp *weights.SynthOptions // the networks, where their tensors are made up while they are read
+}
+
+// MadeUp returns a model of these networks without files: its tensors are made up while they are read (load.Synthetic), and
+// its tokenizers know bytes. For measuring a whole run where no checkpoint is. It expands no prompts.
+func MadeUp(config *configs.Config, networks weights.SynthOptions) (*Checkpoint, error) {
+	layout, err := weights.SynthLayout(networks)
+	if err != nil {
+		return nil, err
+	}
+	return &Checkpoint{Config: config, Layout: layout, madeUp: &networks}, nil
 }
 
 // OpenCheckpoint finds the networks that a configuration names: the transformer's file or folder and the folders of the

@@ -99,7 +99,7 @@ func (g *run) roomForImage() error {
 }
 
 func (g *run) vaeModel() vae.Model {
-	return vae.Model{Config: g.nets.vaeConfig, Precision: g.opts.Precision, Stored: storedType(g.nets.vae), Limits: vae.LimitsOf(g.device.Caps(), g.opts.Precision)}
+	return vae.Model{Config: g.nets.vaeConfig, Precision: g.opts.Precision, Stored: g.nets.vaeStored, Limits: vae.LimitsOf(g.device.Caps(), g.opts.Precision)}
 }
 
 // storedType is the type of a checkpoint's matrices.

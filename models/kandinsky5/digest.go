@@ -72,7 +72,10 @@ func (g *digester) start(latents engine.Tensor, noise []float32, steps int) erro
 	host, err := g.device.NewReadback("latents to hash", latents.Bytes())
 	switch {
 	case err == nil:
-		g.host, g.out.Latents = host, make([]string, steps)
+		g.host = host
+		if g.out.Latents == nil { // else those of steps that were made before a failure stay
+			g.out.Latents = make([]string, steps)
+		}
 	case errors.Is(err, memory.ErrBudget), errors.Is(err, vk.ErrOutOfHostMemory):
 		g.log.Warn("latents are not hashed: pinned host memory does not hold them", "needed", memory.Size(latents.Bytes()))
 	default:
@@ -254,6 +257,9 @@ func (n networks) fingerprint(ctx context.Context, l weights.Layout) ([]receipt.
 		files  *weights.Checkpoint
 		config string
 	}{{"transformer", n.dit, l.DiT.Config}, {"vae", n.vae, l.VAE.Config}, {"clip", n.clip, l.CLIP.Config}, {"qwen", n.qwen, l.Qwen.Config}} {
+		if part.files == nil {
+			continue // made up
+		}
 		if l.Files() != nil {
 			part.config = "" // no file of the system; the program's version stands for it
 		}

@@ -29,6 +29,9 @@ func (o Options) expandTokens() int {
 // CheckExpansion returns why a checkpoint cannot expand prompts: its language model must have lm_head, unless tied to
 // the embedding, and for image-to-video configurations the vision tower. A whole prompt encoder may lack both.
 func (c *Checkpoint) CheckExpansion() (err error) {
+	if c.madeUp != nil {
+		return requestError("a made-up text encoder writes no prompts")
+	}
 	ckpt, err := weights.OpenComponent(c.Layout.Qwen.Path, weights.Qwen)
 	if err != nil {
 		return err
@@ -165,6 +168,9 @@ func (g *run) expandPrompt(ctx context.Context) error {
 
 // checkExpansion returns what the language model lacks.
 func (g *run) checkExpansion() error {
+	if g.nets.qwen == nil {
+		return g.ckpt.CheckExpansion()
+	}
 	return weights.Check(g.nets.qwen, expansionSpec(g.nets.qwenConfig, g.settings.picture != nil)).Err()
 }
 

@@ -39,11 +39,12 @@ type Pipeline struct {
 
 // networks are the open checkpoints with their configurations.
 type networks struct {
-	dit, vae, qwen, clip *weights.Checkpoint
+	dit, vae, qwen, clip *weights.Checkpoint // nil where their tensors are made up
 	// Readers live as long as the checkpoints, so that every tensor is looked through for broken values once.
 	ditReader, vaeReader, qwenReader, clipReader load.Reader
 	qwen4Bits                                    *load.Kept // what qwenReader has quantized, kept until the text is encoded
 	vaeConfig                                    weights.VAEConfig
+	vaeStored                                    weights.DType // of its matrices
 	qwenConfig                                   weights.QwenConfig
 	clipConfig                                   weights.CLIPConfig
 }
@@ -85,6 +86,10 @@ func (p *Pipeline) open(ctx context.Context) error {
 }
 
 func (n *networks) open(c *Checkpoint) error {
+	if c.madeUp != nil {
+		n.makeUp(*c.madeUp)
+		return nil
+	}
 	var err error
 	if n.dit, err = c.open(weights.DiT, weights.DiTSpec(c.ditConfig().DiTConfig)); err != nil {
 		return err
@@ -93,12 +98,20 @@ func (n *networks) open(c *Checkpoint) error {
 	return oneline.Join(n.openVAE(c), n.openText(c))
 }
 
+// makeUp has tensors of the types that plans count where there is no checkpoint.
+func (n *networks) makeUp(o weights.SynthOptions) {
+	n.vaeConfig, n.qwenConfig, n.clipConfig, n.vaeStored = o.VAE, o.Qwen, o.CLIP, weights.F16
+	n.ditReader, n.vaeReader, n.clipReader = load.Synthetic(weights.BF16), load.Synthetic(weights.F16), load.Synthetic(weights.F32)
+	n.qwen4Bits = load.Keep4Bits(load.Synthetic(weights.BF16))
+	n.qwenReader = n.qwen4Bits
+}
+
 func (n *networks) openVAE(c *Checkpoint) error {
 	ckpt, err := c.Layout.VAE.Open(weights.VAE)
 	if err != nil {
 		return err
 	}
-	n.vae, n.vaeReader = ckpt, load.FromCheckpoint(ckpt)
+	n.vae, n.vaeReader, n.vaeStored = ckpt, load.FromCheckpoint(ckpt), storedType(ckpt)
 	if n.vaeConfig, _, err = weights.LoadVAEConfig(c.Layout.VAE, ckpt); err != nil {
 		return err
 	}
@@ -163,6 +176,7 @@ type run struct {
 	request  Request
 	arenas   []*engine.Arena // of all stages so far
 	settings Settings
+	from     *State // what denoising begins with: what is continued, or the last step before a failure; nil is noise
 	progress func(Progress)
 	told     func(text string) // Request.Expanding
 	// afterStep is Request.AfterStep.
@@ -188,7 +202,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	if settings.resume == nil {
 		p.adapt(&settings)
 	}
-	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, progress: r.Progress, told: r.Expanding,
+	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, from: settings.resume, progress: r.Progress, told: r.Expanding,
 		afterStep: r.AfterStep, preview: r.Preview, prepared: r.Prepared}
 	defer g.release()
 	if r.Digests {

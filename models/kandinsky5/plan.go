@@ -101,6 +101,7 @@ type planner struct {
 	hashes bool // latents come back to the host after every step
 	// smallest asks for what takes the least device memory of all that may be chosen.
 	smallest bool
+	earlier  int // latents of earlier steps that MagCache's residuals are made from again
 	seconds  int // of the video
 	tok      *tokenizer.Tokenizer
 	held     *load.Need   // what is on the device when a stage begins
@@ -176,6 +177,9 @@ func newPlanner(config *configs.Config, o Options, r Request, limits PlanLimits)
 		return nil, err
 	}
 	p := &planner{config: config, opts: o, limits: limits, known: known, hashes: r.Digests, seconds: r.Seconds, out: &MemoryPlan{Settings: settings}}
+	if r.Resume != nil {
+		p.earlier = len(r.Resume.Earlier)
+	}
 	if limits.MaxAllocation == 0 {
 		p.limits.MaxAllocation = 1 << 62
 	}
@@ -223,7 +227,7 @@ func (n *planNetworks) open(c *Checkpoint) (func() error, error) {
 
 // planNetworks are those of the pipeline's checkpoint.
 func (p *Pipeline) planNetworks() planNetworks {
-	return planNetworks{dit: p.nets.ditReader, qwen: p.nets.qwenReader, clip: p.nets.clipReader, vaeStored: storedType(p.nets.vae),
+	return planNetworks{dit: p.nets.ditReader, qwen: p.nets.qwenReader, clip: p.nets.clipReader, vaeStored: p.nets.vaeStored,
 		vae: p.nets.vaeConfig, layout: p.ckpt.Layout, qwenConfig: p.nets.qwenConfig, clipConfig: p.nets.clipConfig}
 }
 
@@ -311,7 +315,7 @@ func (p *planner) add(s Stage, need *load.Need, pinned ...PlanItem) {
 		}
 		stage.Items = append(stage.Items, PlanItem{OnDevice, i.Label, i.When, i.Bytes})
 	}
-	for _, i := range append(pinned, PlanItem{InPinned, "staging of what is uploaded and downloaded", "always", p.staging(pinned)}) {
+	for _, i := range append(pinned, PlanItem{InPinned, "staging of what is uploaded and downloaded", "always", p.staging(pinned, need.Staging)}) {
 		if i.Bytes > 0 {
 			stage.Items = append(stage.Items, i)
 		}

@@ -13,7 +13,8 @@ import (
 const leastParts = 256
 
 // least returns the smallest device budget, in bytes, with which the request could run. Everything that may be chosen is
-// planned as small as can be; then budgets are tried for what the stages need. 0: none is enough, as pinned memory is short.
+// planned as small as can be; then budgets are tried for what the stages need, and the plan that follows from the smallest. 0:
+// none is enough, as pinned memory is short.
 func (p *planner) least() (int64, error) {
 	q := *p
 	q.smallest, q.limits.Device = true, 0
@@ -37,7 +38,27 @@ func (p *planner) least() (int64, error) {
 			low = middle
 		}
 	}
-	return roundUp(high), nil
+	return p.carried(roundUp(high))
+}
+
+// carried returns the smallest budget from one on that a plan can be made for. It may take a little more than the stages need: a
+// plan chooses tiles for what is left beside chunks that are not full.
+func (p *planner) carried(budget int64) (int64, error) {
+	fits := func(budget int64) (bool, error) {
+		q := *p
+		q.smallest, q.limits.Device = false, budget
+		err := q.plan()
+		return q.out.Fits, err
+	}
+	step := max(budget/leastParts, 4<<10)
+	for tries := 0; tries < leastParts; tries++ {
+		ok, err := fits(budget)
+		if err != nil || ok {
+			return budget, err
+		}
+		budget = roundUp(budget + step)
+	}
+	return 0, nil
 }
 
 // roundUp makes a budget that people can write: whole MiB where it has many of them.

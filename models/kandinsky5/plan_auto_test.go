@@ -28,7 +28,21 @@ func TestAutomaticPlans(t *testing.T) {
 	t.Run("other programs take memory", func(t *testing.T) { givesWay(t, d, c, &taken) })
 	t.Run("pinned memory runs short", func(t *testing.T) { unpinned(t, d, c) })
 	t.Run("refused allocations", func(t *testing.T) { refusedAllocations(t, d, c, faults) })
+	t.Run("refused after some steps", func(t *testing.T) { continuesAfterRefusal(t, d, c, faults, &taken) })
 	t.Run("too little for any plan", func(t *testing.T) { tooLittle(t, d, c, &taken) })
+}
+
+// Plans hold as well where a device allows as little as may be: no matrix units or fp16, one queue, small allocations, bindings and
+// dispatches.
+func TestAutomaticPlansOfASmallDevice(t *testing.T) {
+	c := openSmall(t, smallModelOf(t, 8, 3))
+	var taken atomic.Int64
+	limits := smallerDevice(288 << 10)
+	limits.Chunk, limits.Taken, limits.MaxDispatchCost = 64<<10, taken.Load, 1e6
+	d := enginetest.OpenWith(t, engine.Options{Tier: engine.TierBase, DeviceBudget: plenty, HostBudget: plentyPinned, Limits: limits})
+	request := pictureRequest()
+	request.NegativePrompt = &request.Prompt
+	underManyBudgets(t, d, c, autoCase{"picture", request, Options{Auto: true}, 1, 2, 1}, &taken)
 }
 
 // autoCase is a request under some budgets.

@@ -25,9 +25,11 @@ type HostPlan struct {
 // leastStaging is the pinned memory of one upload and one download at a time.
 const leastStaging = 32 << 20
 
-// staging is the pinned memory that uploads and downloads take beside other: a shared chunk each, less where memory is short.
-func (p *planner) staging(other []PlanItem) int64 {
-	chunks, room := 2*p.cut().ChunkBytes(), p.limits.Host
+// staging is the pinned memory that uploads and downloads take beside other: a shared chunk each, or what weights are read through
+// at a time; less where memory is short.
+func (p *planner) staging(other []PlanItem, weights int64) int64 {
+	chunk, room := p.cut().ChunkBytes(), p.limits.Host
+	chunks := chunk + max(chunk, weights)
 	if room == 0 {
 		return chunks
 	}

@@ -76,7 +76,9 @@ func (p *planner) text() error {
 	if err != nil {
 		return err
 	}
-	p.add(StageText, load.Largest(need, pooled), staging, kept)
+	both := load.Largest(need, pooled)
+	both.Staging = max(need.Staging, pooled.Staging-staging.Bytes) // one encoder after the other
+	p.add(StageText, both, staging, kept)
 	p.rows = rows
 	for _, n := range rows {
 		p.held.Add("always", "prompts", 1, int64(n)*int64(p.nets.qwenConfig.Text.HiddenSize)*4)
@@ -90,12 +92,12 @@ func (p *planner) qwenKept() (PlanItem, error) {
 	return PlanItem{OnHost, "text encoder: matrices in 4 bits", "always", n}, err
 }
 
-// qwenStaging is what streaming decoder layers pins, if not all are on the device.
+// qwenStaging is what reading decoder layers pins: those that stay go through two buffers as well as those that stream.
 func (p *planner) qwenStaging(need *load.Need, layers int) PlanItem {
 	layer := PlanItem{InPinned, "text encoder: staging", "load", 0}
 	for _, i := range need.Items() {
-		if layers > 0 && layers < p.nets.qwenConfig.Text.NumHiddenLayers && i.Label == "decoder layers" {
-			layer.Bytes = 2 * i.Bytes / int64(layers)
+		if layers > 0 && i.Label == "decoder layers" {
+			layer.Bytes = int64(min(2, p.nets.qwenConfig.Text.NumHiddenLayers)) * i.Bytes / int64(layers)
 		}
 	}
 	return layer
@@ -228,8 +230,8 @@ func (p *planner) restored() error {
 // ditNeeds is what the transformer needs, with the latents of earlier steps where a state has some.
 func (p *planner) ditNeeds(r dit.Request) (*dit.Needs, error) {
 	needs, err := dit.Plan(r)
-	if s := p.out.Settings.resume; err == nil && s != nil {
-		needs.Add("denoise", "latents of earlier steps", len(s.Earlier), p.latents().Bytes())
+	if err == nil {
+		needs.Add("denoise", "latents of earlier steps", p.earlier, p.latents().Bytes())
 	}
 	return needs, err
 }

@@ -138,6 +138,8 @@ func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, 
 	if err != nil {
 		return nil, err
 	}
+	// Before more is taken: what the layers worked in must be free, as planned.
+	err = g.device.Settle()
 	s := g.device.Compute()
 	rows := make([]engine.Tensor, len(hidden))
 	for k, h := range hidden {
@@ -147,7 +149,7 @@ func (g *run) keepRows(ctx context.Context, m *qwen.Model, sequences [][]int32, 
 		}
 		g.device.Free(h)
 	}
-	return rows, oneline.Join(g.arena.Err(), s.Finish(ctx))
+	return rows, oneline.Join(err, g.arena.Err(), s.Finish(ctx))
 }
 
 // encodeImage encodes the first frame: a sample of the posterior, scaled as the transformer sees latents, F32
@@ -238,10 +240,11 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 	g.report(StageDenoise, options.Start, s.Steps)
 	err = Denoise(ctx, g.device, pass, g.dit, latents, options)
 	counters, plan := g.dit.Counters()
-	g.stats.Swap, g.stats.SwapPlan, g.stats.StepsMade = counters.Since(g.counted), plan.String(), len(steps.took)
+	g.stats.Swap, g.stats.SwapPlan = g.stats.Swap.Plus(counters.Since(g.counted)), plan.String()
 	g.counted = counters
-	g.stats.HostTier, g.stats.StepTimes = g.tier, steps.took
-	if g.timed {
+	g.stats.HostTier, g.stats.StepTimes = g.tier, append(g.stats.StepTimes, steps.took...) // of all attempts
+	g.stats.StepsMade = len(g.stats.StepTimes)
+	if err == nil && g.timed {
 		g.judge(steps, plan)
 	}
 	if err == nil {
@@ -257,11 +260,11 @@ func (g *run) startLatents(ctx context.Context) (engine.Tensor, error) {
 	if err := g.arena.Err(); err != nil {
 		return engine.Tensor{}, err
 	}
-	if g.settings.resume != nil {
+	if g.from != nil {
 		if err := g.digest.start(latents, nil, g.settings.Steps); err != nil {
 			return engine.Tensor{}, err
 		}
-		return latents, g.device.UploadF32(ctx, latents, g.settings.resume.Latents)
+		return latents, g.device.UploadF32(ctx, latents, g.from.Latents)
 	}
 	noise, err := LatentNoise(g.settings.Seed, int(latents.Elems()))
 	if err != nil {
@@ -273,18 +276,19 @@ func (g *run) startLatents(ctx context.Context) (engine.Tensor, error) {
 	return latents, g.device.UploadF32(ctx, latents, noise)
 }
 
-// stepsMade is how many steps were made before this call.
+// stepsMade is how many steps were made before denoising begins, or begins anew.
 func (g *run) stepsMade() int {
-	if g.settings.resume == nil {
+	if g.from == nil {
 		return 0
 	}
-	return g.settings.resume.Step
+	return g.from.Step
 }
 
-// onStep returns what happens after each step.
+// onStep returns what happens after each step. Where a smaller plan may be needed, each leaves the state that it would go on
+// from.
 func (g *run) onStep(ctx context.Context, steps *stepTimes, newKeeper func() (*keeper, error)) (func(Step) error, error) {
 	var states *keeper
-	if g.afterStep != nil {
+	if g.afterStep != nil || g.auto {
 		var err error
 		if states, err = newKeeper(); err != nil {
 			return nil, err

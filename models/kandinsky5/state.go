@@ -167,7 +167,7 @@ func (g *run) newKeeper(ctx context.Context, prompts []dit.Prompt, first, latent
 	if cache != nil {
 		k.plan = cache.Plan()
 	}
-	if s := g.settings.resume; s != nil {
+	if s := g.from; s != nil {
 		k.base, k.inputs = *s, append(slices.Clone(s.Earlier), Earlier{s.Step, s.Latents})
 		return k, nil
 	}
@@ -209,16 +209,19 @@ func (k *keeper) after(step int, latents []float32) *State {
 	return &s
 }
 
-// stepDone tells the caller about a step and obeys.
+// stepDone keeps the state after a step, tells the caller about it and obeys.
 func (g *run) stepDone(ctx context.Context, k *keeper, step Step) error {
 	latents, err := g.device.DownloadF32(ctx, step.Latents)
 	if err != nil {
 		return err
 	}
-	done := step.Index + 1
-	f := Finished{Step: done, Steps: step.Count, Latents: latents}
-	f.Preview = g.previewOf(k.inputs[len(k.inputs)-1].Latents, latents, k.base.FirstFrame, step)
-	f.State = k.after(done, latents)
+	done, before := step.Index+1, k.inputs[len(k.inputs)-1].Latents
+	g.from = k.after(done, latents)
+	if g.afterStep == nil {
+		return nil
+	}
+	f := Finished{Step: done, Steps: step.Count, Latents: latents, State: g.from}
+	f.Preview = g.previewOf(before, latents, k.base.FirstFrame, step)
 	decision, err := g.afterStep(f)
 	switch {
 	case err != nil:
@@ -302,6 +305,9 @@ func (p *Pipeline) modelFingerprint() string {
 		}
 	}
 	for _, c := range []*weights.Checkpoint{p.nets.dit, p.nets.vae} {
+		if c == nil {
+			continue // made up, from names and shapes that the configuration has
+		}
 		names := slices.Sorted(slices.Values(c.Names()))
 		for k, name := range names {
 			t, _ := c.Tensor(name)
@@ -333,11 +339,11 @@ func configFingerprint(config *configs.Config) string {
 
 // restoreEarlier uploads what MagCache's residuals follow from, to an arena that the caller releases.
 func (g *run) restoreEarlier(ctx context.Context, arena *engine.Arena, like engine.Tensor) ([]Replay, error) {
-	if g.settings.resume == nil {
+	if g.from == nil {
 		return nil, nil
 	}
 	var out []Replay
-	for _, e := range g.settings.resume.Earlier {
+	for _, e := range g.from.Earlier {
 		t := arena.Alloc("latents of an earlier step", engine.F32, like.Shape...)
 		if err := arena.Err(); err != nil {
 			return nil, err

@@ -16,9 +16,11 @@ type Item struct {
 
 // Need collects what a stage has on the device at one time.
 type Need struct {
-	Cut   memory.Cut // how the allocator cuts memory
-	items []Item
-	sizes []int64
+	Cut memory.Cut // how the allocator cuts memory
+	// Staging is the pinned memory through which a group of weights is read at a time, where there is enough; in bytes.
+	Staging int64
+	items   []Item
+	sizes   []int64
 }
 
 // Add counts regions of so many bytes each.
@@ -39,9 +41,15 @@ func (n *Need) AddBuffers(when string, buffers ...Buffer) {
 	}
 }
 
+// AddResident counts a group that Resident brings to the device, which stays.
+func (n *Need) AddResident(label string, g Group) {
+	n.Add("always", label, 1, g.Bytes)
+	n.Staging = max(n.Staging, g.StagingBytes())
+}
+
 // After returns the need of a stage that begins when something is on the device already.
 func (n *Need) After(held *Need) *Need {
-	return &Need{Cut: n.Cut, items: append(slices.Clone(held.items), n.items...), sizes: append(slices.Clone(held.sizes), n.sizes...)}
+	return &Need{Cut: n.Cut, Staging: n.Staging, items: append(slices.Clone(held.items), n.items...), sizes: append(slices.Clone(held.sizes), n.sizes...)}
 }
 
 // Bytes returns the device memory taken, in whole chunks of the allocator.
@@ -59,15 +67,18 @@ func (n *Need) Items() []Item {
 	return append(n.items[:len(n.items):len(n.items)], Item{Label: "unused part of shared chunks", Bytes: rest, When: "always"})
 }
 
-// Largest returns the need that takes the most memory: the peak of a stage whose steps follow each other.
+// Largest returns the need that takes the most memory, with the most that any of them stages: the peak of a stage whose steps
+// follow each other.
 func Largest(needs ...*Need) *Need {
-	best := needs[0]
+	best, staging := needs[0], needs[0].Staging
 	for _, n := range needs[1:] {
-		if n.Bytes() > best.Bytes() {
+		if staging = max(staging, n.Staging); n.Bytes() > best.Bytes() {
 			best = n
 		}
 	}
-	return best
+	all := *best
+	all.Staging = staging
+	return &all
 }
 
 // Buffer is a tensor to be allocated. Lists of them are what plans count and stages allocate.

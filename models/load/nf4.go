@@ -41,6 +41,11 @@ func readNF4(ctx context.Context, r Reader, name string, shape []int, l nf4.Layo
 	if q, ok := r.(NF4Reader); ok {
 		return q.ReadNF4(ctx, name, shape, l, dst)
 	}
+	return quantize(ctx, r, name, shape, l, dst)
+}
+
+// quantize reads a matrix and makes it 4 bits.
+func quantize(ctx context.Context, r Reader, name string, shape []int, l nf4.Layout, dst []byte) error {
 	raw := make([]byte, 2*elements(shape))
 	if err := r.Read(ctx, name, shape, engine.BF16, raw); err != nil {
 		return err

@@ -75,6 +75,9 @@ func (p Params) Mem() memory.Region { return p.mem }
 // pieceBytes is the most that is staged at once; a group is read piece by piece, so that pinned memory stays small.
 const pieceBytes = 256 << 20
 
+// leastPieceBytes is what pieces shrink to where pinned memory is short, and what is left of it for others then.
+const leastPieceBytes = 16 << 20
+
 // Resident reads a group and keeps it on the device until its memory is freed (Free). label names the owner.
 func Resident(ctx context.Context, d *engine.Device, r Reader, g Group, label string) (Params, error) {
 	mem, err := d.AllocRegion(memory.Device, g.Bytes, label)
@@ -99,13 +102,17 @@ func (p Params) Free(d *engine.Device) { d.FreeRegion(p.mem) }
 
 // upload reads runs of tensors into a staging buffer and copies each run.
 func (p Params) upload(ctx context.Context, d *engine.Device, r Reader, label string) error {
-	staging, err := d.AllocRegion(memory.Upload, p.group.StagingBytes(), label+": staging")
+	piece := int64(pieceBytes)
+	for budget, left := d.Mem.Budget(memory.Upload); budget > 0 && piece > leastPieceBytes && p.group.staging(piece) > left-leastPieceBytes; {
+		piece /= 2
+	}
+	staging, err := d.AllocRegion(memory.Upload, p.group.staging(piece), label+": staging")
 	if err != nil {
 		return err
 	}
 	defer d.FreeRegion(staging)
 	s := d.Compute()
-	for _, run := range p.group.runs(pieceBytes) {
+	for _, run := range p.group.runs(piece) {
 		for _, e := range run.entries {
 			if err := e.read(ctx, r, p.group.Prefix+e.Name, staging.Bytes()[e.Offset-run.offset:][:e.Bytes()]); err != nil {
 				return err
@@ -120,10 +127,13 @@ func (p Params) upload(ctx context.Context, d *engine.Device, r Reader, label st
 	return nil
 }
 
-// StagingBytes returns the pinned memory that Resident takes while it reads.
-func (g Group) StagingBytes() int64 {
+// StagingBytes returns the pinned memory that Resident takes while it reads, where there is enough.
+func (g Group) StagingBytes() int64 { return g.staging(pieceBytes) }
+
+// staging is the largest piece, when pieces have about so many bytes.
+func (g Group) staging(piece int64) int64 {
 	var largest int64
-	for _, run := range g.runs(pieceBytes) {
+	for _, run := range g.runs(piece) {
 		largest = max(largest, run.size)
 	}
 	return largest

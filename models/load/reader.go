@@ -65,7 +65,7 @@ func (r *checkpointReader) Read(ctx context.Context, name string, shape []int, t
 // Synthetic makes up tensors from their names: small numbers of mean zero, scaled by the inverse root of the last
 // axis for matrices, ones for norm gains, so that a network of any size computes finite values. For measuring speed
 // where no checkpoint is.
-func Synthetic(stored weights.DType) Reader { return synthetic{stored} }
+func Synthetic(stored weights.DType) NF4Reader { return synthetic{stored} }
 
 type synthetic struct{ stored weights.DType }
 
@@ -80,6 +80,13 @@ func (s synthetic) Read(ctx context.Context, name string, shape []int, to engine
 
 func (s synthetic) ReadRows(ctx context.Context, name string, shape []int, from, count int, to engine.DType, dst []byte) error {
 	return s.fill(ctx, name, shape, int64(from)*rowBytes(name, shape, from, count, to, dst)/to.Size(), to, dst)
+}
+
+// StoredNF4 says that nothing is stored in 4 bits.
+func (s synthetic) StoredNF4(string) (l nf4.Layout, ok bool) { return l, false }
+
+func (s synthetic) ReadNF4(ctx context.Context, name string, shape []int, l nf4.Layout, dst []byte) error {
+	return quantize(ctx, s, name, shape, l, dst)
 }
 
 // fill writes a tensor's elements from first on.
@@ -105,11 +112,25 @@ func (s synthetic) fill(ctx context.Context, name string, shape []int, first int
 		}
 	}
 	piece := encode(values, to)
-	n := copy(dst, piece[first%patternLen*to.Size():])
-	for at := n; at < len(dst); at += len(piece) {
-		copy(dst[at:], piece)
-	}
+	repeat(dst, piece, int(first%patternLen*to.Size()))
 	return nil
+}
+
+// repeatBytes is how much of a tensor one goroutine writes.
+const repeatBytes = 16 << 20
+
+// repeat fills dst with the same piece again and again, beginning at an offset in it.
+func repeat(dst, piece []byte, offset int) {
+	var group sync.WaitGroup
+	for from := 0; from < len(dst); from += repeatBytes {
+		part, at := dst[from:min(from+repeatBytes, len(dst))], (offset+from)%len(piece)
+		group.Go(func() {
+			for n := copy(part, piece[at:]); n < len(part); {
+				n += copy(part[n:], piece)
+			}
+		})
+	}
+	group.Wait()
 }
 
 func isGain(name string) bool {

@@ -137,3 +137,17 @@ func TestItemsAddUpToTheNeed(t *testing.T) {
 		t.Error("the largest need was not found")
 	}
 }
+
+func TestMadeUpNumbersGoOnWhereAPieceEnds(t *testing.T) {
+	piece := []byte{1, 2, 3, 4, 5, 6, 7}
+	dst := make([]byte, 2*repeatBytes+11)
+	for _, offset := range []int{0, 5} {
+		clear(dst)
+		repeat(dst, piece, offset)
+		for k, b := range dst {
+			if want := piece[(offset+k)%len(piece)]; b != want {
+				t.Fatalf("from %d on: byte %d is %d, want %d", offset, k, b, want)
+			}
+		}
+	}
+}

@@ -49,11 +49,18 @@ func Preset(name string) (Model, error) {
 	if err != nil {
 		return Model{}, fmt.Errorf("no model named %q to synthesise (models: %s)", name, strings.Join(Presets(), ", "))
 	}
-	if config.Name == tiny.ConfigName {
-		networks, err := tiny.Networks()
-		return Model{Weights: networks, Config: config}, err
+	return Networks(config)
+}
+
+// Networks returns the model that a configuration describes, with the encoders and VAE that belong to it: the published ones, or
+// those of the model inside the program for its own configuration.
+func Networks(config *configs.Config) (Model, error) {
+	if config.Name != tiny.ConfigName {
+		return FromConfig(config), nil
 	}
-	return FromConfig(config), nil
+	networks, err := tiny.Networks()
+	networks.DiT = kandinsky5.DiTConfig(config).DiTConfig // which may have been given fewer blocks
+	return Model{Weights: networks, Config: config}, err
 }
 
 // FromConfig returns the model that a configuration describes: its transformer with the published text encoders and
@@ -65,6 +72,11 @@ func FromConfig(config *configs.Config) Model {
 		},
 		Config: config,
 	}
+}
+
+// MadeUp returns the model without files, for measuring: see kandinsky5.MadeUp.
+func (m Model) MadeUp() (*kandinsky5.Checkpoint, error) {
+	return kandinsky5.MadeUp(m.Config, m.Weights)
 }
 
 // small makes a configuration for small networks: few steps, and two of the visual blocks on the device at a time.

@@ -116,7 +116,7 @@ func (m Model) count(need *load.Need, j job) error {
 	if err := checkConfig(m.Config); err != nil {
 		return err
 	}
-	r := load.Synthetic(m.Stored)
+	var r load.Reader = load.Synthetic(m.Stored)
 	if m.Precision == load.Mixed {
 		r = halfWeights{r}
 	}
@@ -128,7 +128,7 @@ func (m Model) count(need *load.Need, j job) error {
 	if err != nil {
 		return err
 	}
-	need.Add("always", j.part.label(), 1, g.Bytes)
+	need.AddResident(j.part.label(), g)
 	for _, p := range []*pool{n.pool, n.kept} {
 		for _, size := range p.high {
 			need.Add(j.part.verb(), j.part.slabLabel(), 1, size)

@@ -158,11 +158,7 @@ func (s *synth) write(tokenizers []jsonFile) error {
 	for _, p := range parts {
 		s.total += p.spec.Parameters() * int64(s.opt.DType.Size())
 	}
-	files := append(synthFiles(s.opt), tokenizers...)
-	for _, p := range parts {
-		files = append(files, jsonFile{p.dir + "/config.json", p.config})
-	}
-	for _, f := range files {
+	for _, f := range smallFiles(s.opt, tokenizers) {
 		if err := f.write(s.root); err != nil {
 			return err
 		}
@@ -173,6 +169,15 @@ func (s *synth) write(tokenizers []jsonFile) error {
 		}
 	}
 	return nil
+}
+
+// smallFiles are all files of the model but those of tensors.
+func smallFiles(o SynthOptions, tokenizers []jsonFile) []jsonFile {
+	files := append(synthFiles(o), tokenizers...)
+	for _, p := range o.parts() {
+		files = append(files, jsonFile{p.dir + "/config.json", p.config})
+	}
+	return files
 }
 
 // network writes the shards of one network, and their index when there are several.
@@ -271,13 +276,17 @@ func (f jsonFile) write(root string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	data, isText := f.value.([]byte)
-	if !isText {
-		var err error
-		if data, err = json.MarshalIndent(f.value, "", "  "); err != nil {
-			return err
-		}
-		data = append(data, '\n')
+	data, err := f.text()
+	if err != nil {
+		return err
 	}
 	return os.WriteFile(path, data, 0o644)
+}
+
+func (f jsonFile) text() ([]byte, error) {
+	if data, isText := f.value.([]byte); isText {
+		return data, nil
+	}
+	data, err := json.MarshalIndent(f.value, "", "  ")
+	return append(data, '\n'), err
 }
