@@ -58,3 +58,18 @@ func (d *Device) LimitDeviceMemory(bytes int64) {
 	d.watch.limit = bytes
 	d.WatchMemory()
 }
+
+// PinnedLeft returns how many bytes may still be pinned: what is left of the budget, and no more than the driver says now that
+// its heap has free (VK_EXT_memory_budget). false: nothing is known to limit it.
+func (d *Device) PinnedLeft() (left int64, known bool) {
+	budget, left := d.Mem.Budget(memory.Upload)
+	known = budget > 0
+	t := d.Summary.Physical.Types[d.Mem.Type(memory.Upload)]
+	if t.DeviceLocal {
+		return left, known // the device's own heap, which has a budget of its own
+	}
+	if _, free, told := heapFree(d.Summary.Physical, t.Heap); told && (!known || free < left) {
+		return free, true
+	}
+	return left, known
+}

@@ -274,6 +274,12 @@ func (s *Swapper) Counters() Counters {
 	return c
 }
 
+// PinnedBytes returns the pinned memory in which blocks wait now, with the ring that others pass through.
+func (s *Swapper) PinnedBytes() int64 {
+	_, ring := s.config.Tier.Pins(len(s.config.Plan.Streamed), s.config.Pinned, s.config.Ring)
+	return int64(s.Counters().PinnedBlocks+ring) * s.source.BlockBytes()
+}
+
 // TakeSpans returns the copies that were timed since the last call, each as two marks "copy i begin" and "copy i end".
 // Copies still under way are returned by a later call, the last of them after Close.
 func (s *Swapper) TakeSpans() []engine.Span {
