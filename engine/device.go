@@ -25,6 +25,7 @@ type Device struct {
 	log       *slog.Logger
 	instance  *vk.Instance
 	vk        *vk.Device
+	buffers   *buffers
 	pipelines *pipelines
 	tuning    *Tuning
 	watch     watch
@@ -114,7 +115,10 @@ func (d *Device) open(ctx context.Context) error {
 		return err
 	}
 	d.caps = d.makeCaps()
-	if d.Mem, err = memory.New(d.vk, p.Types, d.memoryOptions()); err != nil {
+	if d.buffers, err = newBuffers(d); err != nil {
+		return err
+	}
+	if d.Mem, err = memory.New(d.buffers, p.Types, d.memoryOptions()); err != nil {
 		return err
 	}
 	d.startWatch()

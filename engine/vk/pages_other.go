@@ -1,0 +1,5 @@
+//go:build !linux
+
+package vk
+
+func advise([]byte) {}
