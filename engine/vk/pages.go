@@ -15,7 +15,7 @@ const (
 // them, and would otherwise have them cleared one by one.
 func mapPages(size, align int64) (mmap.MMap, error) {
 	align = max(align, pageBytes)
-	host, err := mmap.MapRegion(nil, int((size+align-1)/align*align), mmap.RDWR, mmap.ANON, 0)
+	host, err := mmap.MapRegion(nil, int((size+align-1)/align*align), private, mmap.ANON, 0)
 	if err != nil {
 		return nil, err
 	}

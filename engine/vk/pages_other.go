@@ -2,4 +2,8 @@
 
 package vk
 
+import mmap "github.com/edsrzf/mmap-go"
+
+const private = mmap.RDWR
+
 func advise([]byte) {}
