@@ -33,10 +33,11 @@ type Options struct {
 // one. The zero value changes nothing.
 type TestLimits struct {
 	MaxAllocation    int64
-	Chunk            int64        // bytes of the chunks that small regions share
-	Taken            func() int64 // bytes of device memory that another program takes, instead of asking the driver
-	ImportFrom       int64        // bytes from which pinned memory is imported
-	NoImport         bool         // importing it fails
+	Chunk            int64             // bytes of the chunks that small regions share
+	Taken            func() int64      // bytes of device memory that another program takes, instead of asking the driver
+	Heaps            func(Heaps) Heaps // how much memory there is, instead of what driver and system say
+	ImportFrom       int64             // bytes from which pinned memory is imported
+	NoImport         bool              // importing it fails
 	MaxStorageRange  int64
 	MaxDispatchCost  float64
 	NoBFloat16       bool // no bf16 matrices
