@@ -154,17 +154,22 @@ func (s *Stream) Finish(ctx context.Context) error {
 
 // WaitValue waits on the host until the timeline reaches a value.
 func (s *Stream) WaitValue(ctx context.Context, value uint64) error {
+	err := s.AwaitValue(ctx, value)
+	if err != nil && ctx.Err() == nil {
+		s.fail(err)
+		return s.err
+	}
+	return err
+}
+
+// AwaitValue is WaitValue for other goroutines than the one that records the stream: the stream does not keep an error.
+func (s *Stream) AwaitValue(ctx context.Context, value uint64) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := s.line.Wait(value, 100*time.Millisecond)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, vk.ErrTimeout) {
-			s.fail(err)
-			return s.err
+		if err := s.line.Wait(value, 100*time.Millisecond); !errors.Is(err, vk.ErrTimeout) {
+			return err
 		}
 	}
 }

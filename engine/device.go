@@ -25,6 +25,7 @@ type Device struct {
 	log       *slog.Logger
 	instance  *vk.Instance
 	vk        *vk.Device
+	buffers   *buffers
 	pipelines *pipelines
 	tuning    *Tuning
 	watch     watch
@@ -114,7 +115,10 @@ func (d *Device) open(ctx context.Context) error {
 		return err
 	}
 	d.caps = d.makeCaps()
-	if d.Mem, err = memory.New(d.vk, p.Types, d.memoryOptions()); err != nil {
+	if d.buffers, err = newBuffers(d); err != nil {
+		return err
+	}
+	if d.Mem, err = memory.New(d.buffers, p.Types, d.memoryOptions()); err != nil {
 		return err
 	}
 	d.startWatch()
@@ -219,24 +223,10 @@ func (d *Device) makeCaps() Caps {
 	return c
 }
 
-// memoryOptions fixes the budgets. Without a flag the device budget is what the driver says is free less 5 % (at least
-// 256 MiB, for what drivers and desktops take later), and pinned memory is what is free of its heap, at most 80 %: overrunning it loses the
-// device on some drivers.
+// memoryOptions fixes how memory is cut and its budgets.
 func (d *Device) memoryOptions() memory.Options {
-	p := d.Summary.Physical
-	o := memory.Options{DeviceBudget: d.opts.DeviceBudget, HostBudget: d.opts.HostBudget, MaxAllocation: d.caps.MaxAllocation, ChunkSize: d.opts.Limits.Chunk, Align: max(d.caps.StorageAlign, 256)}
-	if o.DeviceBudget == 0 {
-		if size, free, _ := d.Summary.DeviceHeap(); size > 0 {
-			o.DeviceBudget = free - max(free/20, min(free/4, 256<<20))
-		}
-	}
-	if o.HostBudget == 0 {
-		if t, err := memory.ChooseType(p.Types, memory.Upload); err == nil && !p.Types[t].DeviceLocal {
-			size, free, _ := heapFree(p, p.Types[t].Heap)
-			o.HostBudget = min(free, size*8/10)
-		}
-	}
-	return o
+	device, host := d.heaps().budgets(d.opts.DeviceBudget, d.opts.HostBudget)
+	return memory.Options{DeviceBudget: device, HostBudget: host, MaxAllocation: d.caps.MaxAllocation, ChunkSize: d.opts.Limits.Chunk, Align: max(d.caps.StorageAlign, 256)}
 }
 
 // Caps returns the limits that kernels obey.

@@ -17,8 +17,9 @@ type Options struct {
 	Validate bool   // load the validation layer with synchronization validation
 	Tier     Tier   // force a kernel tier
 
-	DeviceBudget int64  // bytes of device memory that are never exceeded; 0: what the driver says is free, less a margin
-	HostBudget   int64  // bytes of pinned host memory; 0: what is free of the host-visible heap, at most 80 % of it
+	DeviceBudget int64 // bytes of device memory that are never exceeded; 0: what the driver says is free, less a margin
+	HostBudget   int64 // bytes of pinned host memory; 0: what is free of the host-visible heap, at most 80 % of it
+	PinnedFrom   PinnedFrom
 	CacheDir     string // where compiled pipelines are kept; "": nowhere
 	Shorter      int    // dispatches and submits do at most a part, 1/Shorter, of what they would; 0: all
 	Timings      bool   // measure every call with timestamp queries
@@ -33,8 +34,11 @@ type Options struct {
 // one. The zero value changes nothing.
 type TestLimits struct {
 	MaxAllocation    int64
-	Chunk            int64        // bytes of the chunks that small regions share
-	Taken            func() int64 // bytes of device memory that another program takes, instead of asking the driver
+	Chunk            int64             // bytes of the chunks that small regions share
+	Taken            func() int64      // bytes of device memory that another program takes, instead of asking the driver
+	Heaps            func(Heaps) Heaps // how much memory there is, instead of what driver and system say
+	ImportFrom       int64             // bytes from which pinned memory is imported
+	NoImport         bool              // importing it fails
 	MaxStorageRange  int64
 	MaxDispatchCost  float64
 	NoBFloat16       bool          // no bf16 matrices

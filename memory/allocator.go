@@ -25,9 +25,9 @@ func (k Kind) String() string { return [...]string{"device", "pinned host", "pin
 // MarshalText writes the kind's name.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// Source makes buffers; *vk.Device is one.
+// Source makes buffers of a memory type, for regions of a kind.
 type Source interface {
-	NewBuffer(memoryType int, size int64, name string) (*vk.Buffer, error)
+	NewBuffer(kind Kind, memoryType int, size int64, name string) (*vk.Buffer, error)
 }
 
 // Options of an allocator; the zero value has no budget and default chunks.
@@ -180,7 +180,7 @@ func (a *Allocator) grow(kind Kind, chunkSize int64, shared bool, size int64, la
 	if shared {
 		name = fmt.Sprintf("shared %s chunk %d", kind, a.nextID)
 	}
-	buffer, err := a.source.NewBuffer(a.types[kind], chunkSize, name)
+	buffer, err := a.source.NewBuffer(kind, a.types[kind], chunkSize, name)
 	if err != nil {
 		return Region{}, fmt.Errorf("%s: %s of %s memory: %w", label, Size(chunkSize), kind, err)
 	}

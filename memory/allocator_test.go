@@ -20,7 +20,7 @@ type fake struct {
 	refuse func(size int64) error // nil: never
 }
 
-func (f *fake) NewBuffer(memoryType int, size int64, name string) (*vk.Buffer, error) {
+func (f *fake) NewBuffer(_ Kind, memoryType int, size int64, name string) (*vk.Buffer, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.refuse != nil {

@@ -36,7 +36,7 @@ func TestEveryOmittedWaitIsReported(t *testing.T) {
 }
 
 func TestSwappingCausesNoMessage(t *testing.T) {
-	for _, tier := range []HostTier{Pinned, Mapped} {
+	for _, tier := range []HostTier{Pinned, Mixed, Mapped} {
 		for _, limits := range []engine.TestLimits{{}, {SingleQueue: true}, {SharedFamily: true}, {DescriptorSets: true}} {
 			useBlocks(t, enginetest.OpenWith(t, engine.Options{Limits: limits}), tier)
 		}

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
 )
 
@@ -22,7 +18,7 @@ type Change struct {
 }
 
 // Refresh replaces the blocks by those of another source. The memory stays; changed blocks are patched where their old bytes
-// are at hand, in the Pinned tier, and read where they are not: the residents, and all blocks of the Mapped tier. It is for
+// are at hand, in pinned memory, and read where they are not: the residents, and all blocks that pass through a ring. It is for
 // the time between passes, when no block is held. After an error the blocks are good for nothing and the swapper must be
 // closed.
 func (s *Swapper) Refresh(ctx context.Context, c Change) error {
@@ -48,31 +44,7 @@ func (s *Swapper) Refresh(ctx context.Context, c Change) error {
 	case *pinnedLoader:
 		return l.refresh(ctx, c)
 	case *mappedLoader:
-		next := newMappedLoader(s)
-		next.ring, next.counting = l.ring, l.counting
-		s.loader = next
-		return next.start(ctx)
-	}
-	return nil
-}
-
-// refresh patches the host copies and begins anew with the first loads.
-func (l *pinnedLoader) refresh(ctx context.Context, c Change) error {
-	s := l.swapper
-	group, patching := errgroup.WithContext(ctx)
-	group.SetLimit(max(1, min(maxReaders, runtime.GOMAXPROCS(0)/2)))
-	for _, block := range s.config.Plan.Streamed {
-		if c.Changed(block) {
-			group.Go(func() error { return c.Patch(patching, block, l.blocks[block].Bytes()[:s.source.BlockBytes()]) })
-		}
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	for n := range s.config.Plan.Stream {
-		if err := l.submit(n, engine.Point{}); err != nil {
-			return err
-		}
+		return l.refresh(ctx, c)
 	}
 	return nil
 }

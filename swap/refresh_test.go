@@ -66,7 +66,7 @@ func TestRefreshedBlocksAreThoseOfTheNewSource(t *testing.T) {
 	const n = 5
 	for _, limits := range []engine.TestLimits{{}, {SingleQueue: true}} {
 		d := enginetest.OpenWith(t, engine.Options{Limits: limits})
-		for _, tier := range []HostTier{Pinned, Mapped} {
+		for _, tier := range []HostTier{Pinned, Mixed, Mapped} {
 			for _, o := range []Options{{Slots: 1}, {Slots: 2}, {Slots: 4, Stream: 2}, {Slots: 3, Policy: FIFO}, {Slots: n}} {
 				name := fmt.Sprintf("%s, %+v, %+v", tier, o, limits)
 				o.Blocks = n
@@ -74,7 +74,7 @@ func TestRefreshedBlocksAreThoseOfTheNewSource(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				s, err := New(t.Context(), d, &pattern{blocks: n}, Config{Plan: plan, Tier: tier})
+				s, err := New(t.Context(), d, &pattern{blocks: n}, Config{Plan: plan, Tier: tier, Pinned: 1})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -132,9 +132,9 @@ func TestRefreshReadsNoMoreThanItMust(t *testing.T) {
 
 func TestARefreshThatFailsOrComesTooEarlyIsAnError(t *testing.T) {
 	d := enginetest.Open(t)
-	for _, tier := range []HostTier{Pinned, Mapped} {
+	for _, tier := range []HostTier{Pinned, Mixed, Mapped} {
 		plan, _ := NewPlan(Options{Blocks: 5, Slots: 3, Stream: 1})
-		s, err := New(t.Context(), d, &pattern{blocks: 5}, Config{Plan: plan, Tier: tier})
+		s, err := New(t.Context(), d, &pattern{blocks: 5}, Config{Plan: plan, Tier: tier, Pinned: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,8 +14,12 @@ import (
 type Config struct {
 	Plan Plan
 	Tier HostTier
-	Ring int    // staging buffers of the Mapped tier; 0: 2
+	Ring int    // staging buffers of the Mapped and Mixed tiers; 0: 2
 	Name string // owner label of the memory; "" means "blocks"
+	// Pinned is how many streamed blocks the Mixed tier pins at most. Room, if set, is asked before each of them how many bytes
+	// may still be pinned; where it says less than a block needs, or the driver refuses, that block and all further ones go through the ring.
+	Pinned int
+	Room   func() int64
 	// Repeat makes each copy of a streamed block move its bytes so many times, so that a run can be measured as on a slower
 	// bus; 0: once. Counters count them once.
 	Repeat float64
@@ -67,12 +71,15 @@ type Counters struct {
 	PinTime  time.Duration `json:"pin_ns"`
 	ReadTime time.Duration `json:"read_ns"`
 	HostWait time.Duration `json:"host_wait_ns"`
+	// PinnedBlocks wait in pinned memory now, Reads went through the ring.
+	PinnedBlocks int   `json:"pinned_blocks"`
+	Reads        int64 `json:"ring_reads"`
 }
 
 // Plus adds up what two swappers did one after the other.
 func (c Counters) Plus(o Counters) Counters {
 	return Counters{Accesses: c.Accesses + o.Accesses, Hits: c.Hits + o.Hits, Loads: c.Loads + o.Loads, Bytes: c.Bytes + o.Bytes,
-		PinTime: c.PinTime + o.PinTime, ReadTime: c.ReadTime + o.ReadTime, HostWait: c.HostWait + o.HostWait}
+		PinTime: c.PinTime + o.PinTime, ReadTime: c.ReadTime + o.ReadTime, HostWait: c.HostWait + o.HostWait, PinnedBlocks: o.PinnedBlocks, Reads: c.Reads + o.Reads}
 }
 
 // Since returns what was counted after an earlier reading of the same counters.
@@ -80,6 +87,7 @@ func (c Counters) Since(earlier Counters) Counters {
 	return Counters{
 		Accesses: c.Accesses - earlier.Accesses, Hits: c.Hits - earlier.Hits, Loads: c.Loads - earlier.Loads, Bytes: c.Bytes - earlier.Bytes,
 		PinTime: c.PinTime - earlier.PinTime, ReadTime: c.ReadTime - earlier.ReadTime, HostWait: c.HostWait - earlier.HostWait,
+		PinnedBlocks: c.PinnedBlocks, Reads: c.Reads - earlier.Reads,
 	}
 }
 
@@ -102,7 +110,7 @@ func New(ctx context.Context, d *engine.Device, source Source, config Config) (*
 		config.Name = "blocks"
 	}
 	if config.Ring == 0 {
-		config.Ring = 2
+		config.Ring = defaultRing
 	}
 	s := &Swapper{config: config, device: d, source: source, held: make([]int, config.Plan.Blocks)}
 	for k := range s.held {
@@ -138,13 +146,13 @@ func (s *Swapper) start(ctx context.Context) error {
 	if len(plan.Streamed) == 0 {
 		return nil
 	}
-	switch s.config.Tier {
-	case Pinned, "":
-		s.loader = newPinnedLoader(s)
-	case Mapped:
-		s.loader = newMappedLoader(s)
+	switch _, ring := s.config.Tier.Pins(len(plan.Streamed), s.config.Pinned, s.config.Ring); s.config.Tier {
+	case Pinned, Mapped, Mixed, "":
+		if s.loader = newPinnedLoader(s); ring > 0 {
+			s.loader = newMappedLoader(s)
+		}
 	default:
-		return fmt.Errorf("unknown host tier %q: use %s or %s", s.config.Tier, Pinned, Mapped)
+		return fmt.Errorf("unknown host tier %q: use %s, %s or %s", s.config.Tier, Pinned, Mixed, Mapped)
 	}
 	return s.loader.start(ctx)
 }
@@ -260,10 +268,16 @@ func (s *Swapper) Counters() Counters {
 	c := s.counter
 	if s.loader != nil {
 		l := s.loader.counters()
-		c.Loads, c.PinTime, c.ReadTime, c.HostWait = l.Loads, l.PinTime, l.ReadTime, l.HostWait
+		c.Loads, c.PinTime, c.ReadTime, c.HostWait, c.PinnedBlocks, c.Reads = l.Loads, l.PinTime, l.ReadTime, l.HostWait, l.PinnedBlocks, l.Reads
 		c.Bytes += l.Bytes
 	}
 	return c
+}
+
+// PinnedBytes returns the pinned memory in which blocks wait now, with the ring that others pass through.
+func (s *Swapper) PinnedBytes() int64 {
+	_, ring := s.config.Tier.Pins(len(s.config.Plan.Streamed), s.config.Pinned, s.config.Ring)
+	return int64(s.Counters().PinnedBlocks+ring) * s.source.BlockBytes()
 }
 
 // TakeSpans returns the copies that were timed since the last call, each as two marks "copy i begin" and "copy i end".

@@ -77,7 +77,7 @@ func TestEverySlotCountPolicyAndTierBringsTheRightBlocks(t *testing.T) {
 	const n = 5
 	for _, limits := range []engine.TestLimits{{}, {SingleQueue: true}, {DescriptorSets: true}} {
 		d := enginetest.OpenWith(t, engine.Options{Limits: limits})
-		for _, tier := range []HostTier{Pinned, Mapped} {
+		for _, tier := range []HostTier{Pinned, Mixed, Mapped} {
 			for _, policy := range []Policy{Resident, FIFO} {
 				for k := 1; k <= n+1; k++ {
 					for p := 1; p <= k; p++ {
@@ -89,7 +89,7 @@ func TestEverySlotCountPolicyAndTierBringsTheRightBlocks(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						s, err := New(t.Context(), d, &pattern{blocks: n}, Config{Plan: plan, Tier: tier})
+						s, err := New(t.Context(), d, &pattern{blocks: n}, Config{Plan: plan, Tier: tier, Pinned: 1})
 						if err != nil {
 							t.Fatalf("%s: %v", name, err)
 						}
@@ -112,10 +112,10 @@ func TestEverySlotCountPolicyAndTierBringsTheRightBlocks(t *testing.T) {
 
 func TestStoppingInTheMiddleOfAPassLeavesNothingBehind(t *testing.T) {
 	d := enginetest.Open(t)
-	for _, tier := range []HostTier{Pinned, Mapped} {
+	for _, tier := range []HostTier{Pinned, Mixed, Mapped} {
 		for stop := range 7 {
 			plan, _ := NewPlan(Options{Blocks: 5, Slots: 2})
-			s, err := New(t.Context(), d, &pattern{blocks: 5}, Config{Plan: plan, Tier: tier})
+			s, err := New(t.Context(), d, &pattern{blocks: 5}, Config{Plan: plan, Tier: tier, Pinned: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -146,11 +146,11 @@ func TestStoppingInTheMiddleOfAPassLeavesNothingBehind(t *testing.T) {
 func TestEveryFailedReadIsReportedWithoutLeaks(t *testing.T) {
 	for _, limits := range []engine.TestLimits{{}, {SingleQueue: true}} {
 		d := enginetest.OpenWith(t, engine.Options{Limits: limits})
-		for _, tier := range []HostTier{Pinned, Mapped} {
+		for _, tier := range []HostTier{Pinned, Mixed, Mapped} {
 			for fail := int64(1); ; fail++ {
 				source := &pattern{blocks: 5, failAt: fail}
 				plan, _ := NewPlan(Options{Blocks: 5, Slots: 3, Stream: 2})
-				s, err := New(t.Context(), d, source, Config{Plan: plan, Tier: tier})
+				s, err := New(t.Context(), d, source, Config{Plan: plan, Tier: tier, Pinned: 1})
 				if err == nil {
 					err = walk(t, d, s, 5, 3)
 					if closeErr := s.Close(); err == nil {
@@ -164,7 +164,8 @@ func TestEveryFailedReadIsReportedWithoutLeaks(t *testing.T) {
 					break
 				}
 				// Reads ahead of need may fail when nobody asks any more.
-				needed := int64(plan.Blocks - len(plan.Streamed) + 3*len(plan.Streamed))
+				kept, _ := tier.Pins(len(plan.Streamed), 1, 0)
+				needed := int64(plan.Blocks - len(plan.Streamed) + kept + 3*(len(plan.Streamed)-kept))
 				if !errors.Is(err, errDisk) && (err != nil || fail <= needed) {
 					t.Errorf("%s, read %d failed: got %v", tier, fail, err)
 				}
@@ -185,7 +186,7 @@ func TestSlotsThatDoNotFitTheBudgetAreRefused(t *testing.T) {
 func TestASlowerBusBringsTheSameBlocks(t *testing.T) {
 	d := enginetest.Open(t)
 	plan, _ := NewPlan(Options{Blocks: 5, Slots: 3, Stream: 2})
-	for _, tier := range []HostTier{Pinned, Mapped} {
+	for _, tier := range []HostTier{Pinned, Mixed, Mapped} {
 		for _, repeat := range []float64{1, 1.3, 2, 3.99} {
 			s, err := New(t.Context(), d, &pattern{blocks: 5}, Config{Plan: plan, Tier: tier, Repeat: repeat})
 			if err != nil {

@@ -71,7 +71,7 @@ func Judge(r Run) Verdict {
 		v.Bound = BusBound
 		v.Text = fmt.Sprintf("held up by copies, which take turns with compute on this device's one queue: %s of %s", units.Percent(v.Share), total)
 		v.advise(r, t)
-	case t.TransferIdle > t.Stall/2 && r.Tier == Mapped:
+	case t.TransferIdle > t.Stall/2 && (r.Tier == Mapped || r.Tier == Mixed):
 		v.Bound = ReadBound
 		v.Text = fmt.Sprintf("bound by reading blocks from the checkpoint file, waited %s of %s for weights", units.Percent(v.Share), total)
 		v.advise(r, t)

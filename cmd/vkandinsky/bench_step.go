@@ -18,6 +18,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
+	"github.com/vkandinsky/vkandinsky/swap"
 )
 
 // benchOptions are the flags of bench.
@@ -33,6 +34,7 @@ type benchOptions struct {
 	guided, noTimings, json bool
 	start                   bool // compare the start with reading the files
 	passes, kernels, blocks int
+	pinned                  int // blocks of the mixed tier
 }
 
 func benchStepCommand() *command {
@@ -75,6 +77,7 @@ func (o *benchOptions) registerWork(cmd *command) *pflag.FlagSet {
 	f.BoolVar(&o.guided, "guided", false, "two branches per pass, as with a guidance weight other than 1")
 	f = cmd.flags.group("Block swapping")
 	o.swap.register(f)
+	f.IntVar(&o.pinned, "pinned-blocks", 0, "of the blocks that wait, how many `BLOCKS` are pinned with --host-tier mixed; the others are read for every pass")
 	return f
 }
 
@@ -171,7 +174,11 @@ func (o *benchOptions) check(log *slog.Logger, cmd *command) (work bench.Options
 		}
 		blocks = 0
 	}
-	work.Swap = dit.SwapOptions{Slots: blocks, Stream: o.swap.stream, Policy: o.swap.policy(), Tier: o.swap.tier(), Host: o.swap.host()}
+	work.Swap = dit.SwapOptions{Slots: blocks, Stream: o.swap.stream, Policy: o.swap.policy(), Tier: o.swap.tier(), Pinned: o.pinned, Host: o.swap.host()}
+	if o.pinned < 0 || (o.pinned > 0) != (work.Swap.Tier == swap.Mixed) {
+		err = badInputf("--pinned-blocks %d: --host-tier mixed needs a number of blocks to pin, and no other tier has one", o.pinned)
+		return
+	}
 	if o.start && o.synthetic {
 		err = badInputf("--start compares with reading a checkpoint: it excludes --synthetic")
 		return
@@ -284,7 +291,7 @@ func printBench(w io.Writer, r *bench.Report, kernels int) error {
 		if r.Disorder > 0 {
 			rows = append(rows, fmt.Sprintf("note\tthe clocks of the two queues differ (%d impossible orders): stalls and idle times mean nothing", r.Disorder))
 		}
-		rows = append(rows, fmt.Sprintf("host\tread blocks %s, waited for submits %s", seconds(r.Swap.ReadTime), seconds(r.Swap.HostWait)))
+		rows = append(rows, fmt.Sprintf("host\t%d blocks wait in pinned memory, %d were read on the way; reading took %s, waiting for submits %s", r.Swap.PinnedBlocks, r.Swap.Reads, seconds(r.Swap.ReadTime), seconds(r.Swap.HostWait)))
 	}
 	if err := table(w, rows); err != nil {
 		return err

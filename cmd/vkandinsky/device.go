@@ -19,6 +19,7 @@ import (
 type deviceFlags struct {
 	device, kernels, cacheDir, fault string
 	vram, ram                        byteSize
+	pinnedFrom                       string
 	validate                         bool
 	loseAt                           []int // steps in which the device is lost on purpose
 }
@@ -27,6 +28,7 @@ func (d *deviceFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&d.device, "device", "", "`NUMBER` or part of the name as vkandinsky devices lists it; the best one by default")
 	f.Var(&d.vram, "vram-budget", "device memory that is never exceeded, such as 24GiB; what the driver says is free by default")
 	f.Var(&d.ram, "ram-budget", "pinned host memory that is never exceeded; by default what is free, at most 80 % of the heap")
+	f.StringVar(&d.pinnedFrom, "pinned-from", "auto", "`SOURCE` of large pieces of pinned memory: imported (the system's huge pages, which the driver imports), driver, or auto (imported where that works)")
 	f.StringVar(&d.kernels, "kernels", "auto", "kernel `TIER`: auto, base (fp32 arithmetic, runs anywhere), fp16, matrix or matrix2 (matrix units)")
 	f.BoolVar(&d.validate, "validate", false, "run under the Vulkan validation layer; any message makes the command fail")
 	f.StringVar(&d.cacheDir, "cache-dir", defaultCacheDir(), "`FOLDER` where compiled kernels are kept; empty: nowhere")
@@ -47,6 +49,13 @@ func defaultCacheDir() string {
 func (d *deviceFlags) options(log *slog.Logger) (engine.Options, error) {
 	o := engine.Options{
 		Device: d.device, Validate: d.validate, DeviceBudget: int64(d.vram), HostBudget: int64(d.ram), CacheDir: d.cacheDir, Log: log,
+	}
+	switch from := engine.PinnedFrom(d.pinnedFrom); from {
+	case "auto":
+	case engine.PinnedDriver, engine.PinnedImported:
+		o.PinnedFrom = from
+	default:
+		return o, badInput(fmt.Errorf("--pinned-from %q: use auto, %s or %s", from, engine.PinnedImported, engine.PinnedDriver))
 	}
 	var err error
 	if o.Tier, err = engine.ParseTier(d.kernels); err != nil {

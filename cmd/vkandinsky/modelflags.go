@@ -134,7 +134,7 @@ func (s *swapFlags) register(f *pflag.FlagSet) {
 	f.IntVar(&s.inMemory, "blocks-in-memory", 0, fmt.Sprintf("how many `BLOCKS` the device holds at a time; by default generate and plan take what fits; with --enable-block-swap the configuration's, or %d", defaultBlocksInMemory))
 	f.IntVar(&s.stream, "stream-slots", 0, "of these, the `SLOTS` that swapped blocks take turns in (default 2)")
 	f.StringVar(&s.policyName, "swap-policy", "resident", "`POLICY`: resident (most blocks stay, the others stream) or fifo (all take turns)")
-	f.StringVar(&s.tierName, "host-tier", "", "`PLACE` where blocks wait: pinned (host-visible memory) or mapped (the file, through staging buffers); by default what the host has memory for")
+	f.StringVar(&s.tierName, "host-tier", "", "`PLACE` where blocks wait: pinned (host-visible memory), mapped (the file, through staging buffers) or mixed (as many pinned as the budget holds, the others mapped); by default what the host has memory for")
 	f.StringVar(&s.hostName, "host-weights", "bf16", "`TYPE` in which blocks wait, cross the bus and lie on the device: bf16, or int8 (little more than half the memory and bus; coarser by about 0.5 % rms)")
 }
 
@@ -151,9 +151,9 @@ func (s *swapFlags) blocks(f *flags, config *configs.Config) (int, error) {
 		return 0, badInput(fmt.Errorf("--swap-policy %q: use %s or %s", s.policyName, swap.Resident, swap.FIFO))
 	}
 	switch swap.HostTier(s.tierName) {
-	case "", swap.Pinned, swap.Mapped:
+	case "", swap.Pinned, swap.Mixed, swap.Mapped:
 	default:
-		return 0, badInput(fmt.Errorf("--host-tier %q: use %s or %s", s.tierName, swap.Pinned, swap.Mapped))
+		return 0, badInput(fmt.Errorf("--host-tier %q: use %s, %s or %s", s.tierName, swap.Pinned, swap.Mixed, swap.Mapped))
 	}
 	if _, err := load.ParseHostWeights(s.hostName); err != nil {
 		return 0, badInput(fmt.Errorf("--host-weights: %w", err))

@@ -46,11 +46,14 @@ func blocksText(p *kandinsky5.MemoryPlan) string {
 	if len(s.Streamed) == 0 {
 		return fmt.Sprintf("all %d visual blocks on the device", s.Blocks)
 	}
-	wait := "pinned memory"
-	if p.HostTier == swap.Mapped {
-		wait = "the checkpoint file"
+	wait := " from pinned memory"
+	switch p.HostTier {
+	case swap.Mapped:
+		wait = " from the checkpoint file"
+	case swap.Mixed:
+		wait = fmt.Sprintf(", %d from pinned memory and %d from the checkpoint file", p.Choice.PinnedBlocks, len(s.Streamed)-p.Choice.PinnedBlocks)
 	}
-	return fmt.Sprintf("%d of %d visual blocks on the device (%d stay, %d stream through %d slots from %s)", s.Slots, s.Blocks, s.Slots-s.Stream, len(s.Streamed), s.Stream, wait)
+	return fmt.Sprintf("%d of %d visual blocks on the device (%d stay, %d stream through %d slots%s)", s.Slots, s.Blocks, s.Slots-s.Stream, len(s.Streamed), s.Stream, wait)
 }
 
 func tileText(c kandinsky5.Choice) string {

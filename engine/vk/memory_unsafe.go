@@ -4,8 +4,10 @@ package vk
 import "C"
 
 import (
+	"fmt"
 	"unsafe"
 
+	mmap "github.com/edsrzf/mmap-go"
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
@@ -20,12 +22,41 @@ type Buffer struct {
 	device *Device
 	handle vulkan.Buffer
 	memory vulkan.DeviceMemory
+	host   mmap.MMap // of NewImportedBuffer, given back last
 }
 
 // NewBuffer allocates memory of a type and binds a buffer to all of it. Host-visible memory is mapped. Errors wrap
 // ErrOutOfDeviceMemory or ErrOutOfHostMemory.
 func (d *Device) NewBuffer(memoryType int, size int64, name string) (*Buffer, error) {
 	return d.newBuffer(memoryType, size, name, nil)
+}
+
+// NewImportedBuffer is NewBuffer with memory that the process takes from the system, in huge pages where there are such, and
+// the driver imports (VK_EXT_external_memory_host). choose picks a memory type from the bit set of those that it can be.
+func (d *Device) NewImportedBuffer(choose func(types uint32) (int, error), size int64, name string) (*Buffer, error) {
+	host, err := mapPages(size, d.Physical.Limits.ImportAlign)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	b, err := d.importPages(choose, host, size, name)
+	if err != nil {
+		_ = host.Unmap() // the first error is the one to tell
+		return nil, err
+	}
+	b.host = host
+	return b, nil
+}
+
+func (d *Device) importPages(choose func(types uint32) (int, error), host mmap.MMap, size int64, name string) (*Buffer, error) {
+	bits, err := d.ImportTypes(host)
+	if err != nil {
+		return nil, err
+	}
+	memoryType, err := choose(bits)
+	if err != nil {
+		return nil, err
+	}
+	return d.newBuffer(memoryType, size, name, host)
 }
 
 // ImportBuffer makes a buffer over host memory that the caller owns (VK_EXT_external_memory_host). Address and size
@@ -78,7 +109,7 @@ func (b *Buffer) bind(host []byte) error {
 	if host != nil {
 		chain := C.shim_import_chain(unsafe.Pointer(&host[0]))
 		defer C.shim_free(chain)
-		alloc.PNext = chain
+		alloc.PNext, alloc.AllocationSize = chain, vulkan.DeviceSize(len(host))
 	} else {
 		var req vulkan.MemoryRequirements
 		vulkan.GetBufferMemoryRequirements(d.handle, b.handle, &req)
@@ -114,6 +145,10 @@ func (b *Buffer) Destroy() {
 	vulkan.FreeMemory(b.device.handle, b.memory, nil)
 	b.device.count("buffers", -1)
 	b.handle, b.Mapped = nil, nil
+	if b.host != nil {
+		_ = b.host.Unmap() // of a mapping that is there it cannot fail
+		b.host = nil
+	}
 }
 
 // families are the distinct families of the device's queues.

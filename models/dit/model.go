@@ -44,7 +44,10 @@ type SwapOptions struct {
 	Stream int // of these, slots that the others stream through; 0: 2
 	Policy swap.Policy
 	Tier   swap.HostTier
-	Ring   int // staging buffers of the Mapped tier; 0: 2
+	Ring   int // staging buffers of the Mapped and Mixed tiers; 0: 2
+	// Pinned is how many waiting blocks the Mixed tier pins at most, Room what may still be pinned: see swap.Config.
+	Pinned int
+	Room   func() int64
 	// Host says in what type blocks wait and cross the bus; empty: as the device computes with them.
 	Host load.HostWeights
 	// Repeat makes copies move their bytes so many times, to measure with a slower bus; 0: once.
@@ -186,7 +189,7 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 			return nil, err
 		}
 	}
-	out.swap, err = swap.New(ctx, m.device, out.source(), swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Name: name, Repeat: o.Repeat})
+	out.swap, err = swap.New(ctx, m.device, out.source(), swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Pinned: o.Pinned, Room: o.Room, Name: name, Repeat: o.Repeat})
 	if err != nil {
 		m.device.FreeRegion(out.room)
 		return nil, err
@@ -262,11 +265,11 @@ func (m *Model) Counters() (swap.Counters, swap.Plan) {
 	return m.past.Plus(m.visual.swap.Counters()), m.visual.swap.Plan()
 }
 
-// Resize holds the visual blocks anew, with so many of them on the device and the others waiting in a tier. What is computed
-// stays the same. All work on the model must be over. After an error the model holds no visual blocks and can only be closed.
-func (m *Model) Resize(ctx context.Context, slots int, tier swap.HostTier) error {
+// Resize holds the visual blocks anew, with so many of them on the device and the others waiting in a tier, of which the Mixed
+// one pins so many. What is computed stays the same. All work on the model must be over. After an error the model holds no visual blocks and can only be closed.
+func (m *Model) Resize(ctx context.Context, slots int, tier swap.HostTier, pinned int) error {
 	blocks, held := m.visual.blocks, m.held
-	held.Slots, held.Stream, held.Tier = slots, min(held.Stream, slots), tier
+	held.Slots, held.Stream, held.Tier, held.Pinned = slots, min(held.Stream, slots), tier, pinned
 	counters := m.visual.swap.Counters()
 	if err := m.closeVisual(); err != nil {
 		return err
@@ -298,6 +301,9 @@ func (m *Model) HeadGroups() int { return m.groups }
 
 // BlockBytes returns the size of a visual block as it waits and crosses the bus.
 func (m *Model) BlockBytes() int64 { return m.visual.source().BlockBytes() }
+
+// PinnedBytes returns the pinned memory in which visual blocks wait.
+func (m *Model) PinnedBytes() int64 { return m.visual.swap.PinnedBytes() }
 
 // Rounding tells how much rounding to bytes has changed the weights of the visual blocks that were read; nothing where
 // linear layers are not rounded.

@@ -29,11 +29,12 @@ type Needs struct {
 	weights      load.Need
 	text, visual load.Need // while the text blocks work, and after that
 
-	Pinned      int64 // bytes of pinned memory while denoising
-	PinnedLoad  int64 // and, at most, while loading
-	BlockBytes  int64
-	LoadedBytes int64 // bytes that cross the bus in a pass
-	Plan        swap.Plan
+	Pinned       int64 // bytes of pinned memory while denoising
+	PinnedLoad   int64 // and, at most, while loading
+	PinnedBlocks int   // that wait there
+	BlockBytes   int64
+	LoadedBytes  int64 // bytes that cross the bus in a pass
+	Plan         swap.Plan
 }
 
 // Weights returns what stays on the device between passes.
@@ -110,11 +111,8 @@ func (n *Needs) addVisual(blocks *load.Blocks, o SwapOptions) (err error) {
 	n.Add("always", fmt.Sprintf("visual blocks (%d of %d)", n.Plan.Slots, n.Plan.Blocks), n.Plan.Slots, size)
 	streamed := int64(len(n.Plan.Streamed))
 	n.LoadedBytes = streamed * size
-	held := streamed
-	if o.Tier == swap.Mapped && streamed > 0 {
-		held = int64(max(o.Ring, 2))
-	}
-	n.Pinned = held * size
+	waiting, ring := o.Tier.Pins(int(streamed), o.Pinned, o.Ring)
+	n.PinnedBlocks, n.Pinned = waiting, int64(waiting+ring)*size
 	n.PinnedLoad = max(n.Pinned, 2*size) // two staging buffers for resident blocks
 	return nil
 }

@@ -53,13 +53,21 @@ func (g *run) makeDo(stage Stage, err error) (again bool, _ error) {
 	return true, nil
 }
 
-// makeDoUnpinned leaves waiting blocks in the checkpoint file, when pinned memory turned out to be shorter than planned.
+// makeDoUnpinned leaves waiting blocks in the checkpoint file, when pinned memory turned out to be shorter than planned: all but
+// three quarters of those that there was room for.
 func (g *run) makeDoUnpinned(stage Stage, err error) (again bool, _ error) {
-	if stage != StageLoad || g.opts.Linear == load.LinearInt8 || g.opts.HostTier != swap.Pinned || g.asked.HostTier != "" {
+	if stage != StageLoad || g.opts.Linear == load.LinearInt8 || g.opts.HostTier == swap.Mapped || g.asked.HostTier != "" {
 		return false, err
 	}
-	g.log.Warn("pinned memory is shorter than planned: blocks stay in the checkpoint file", "error", err)
-	g.opts.HostTier = swap.Mapped
+	reached := int(g.device.Mem.Peak(memory.Upload) / max(g.plan.BlockBytes, 1))
+	if g.opts.HostTier == swap.Mixed {
+		reached = 0
+	}
+	g.opts.HostTier, g.opts.PinnedBlocks = swap.Mixed, reached*3/4
+	if g.opts.PinnedBlocks == 0 {
+		g.opts.HostTier = swap.Mapped
+	}
+	g.log.Warn("pinned memory is shorter than planned: blocks stay in the checkpoint file", "pinned blocks", g.opts.PinnedBlocks, "error", err)
 	return true, nil
 }
 
@@ -122,11 +130,12 @@ func (g *run) squeeze(ctx context.Context) error {
 	}
 	slots = max(slots, 1)
 	tier := g.tier
-	if waiting := int64(held.Blocks-max(slots-2, 0)) * block; tier == swap.Pinned && g.opts.Linear != load.LinearInt8 && waiting > g.hostRoom()+int64(len(held.Streamed))*block {
-		tier = swap.Mapped
+	if waiting := int64(held.Blocks-max(slots-2, 0)) * block; tier == swap.Pinned && g.opts.Linear != load.LinearInt8 && waiting > g.hostRoom()+g.dit.PinnedBytes() {
+		tier = swap.Mixed
 	}
+	pinned := mixedBlocks(g.hostRoom()+g.dit.PinnedBytes(), leastStaging, block, held.Blocks-max(slots-2, 0))
 	g.log.Warn("other programs take device memory: fewer blocks stay there", "missing", memory.Size(excess), "blocks", slots, "before", held.Slots)
-	err := g.dit.Resize(ctx, slots, tier)
+	err := g.dit.Resize(ctx, slots, tier, pinned)
 	g.tier = tier
 	return err
 }

@@ -33,10 +33,12 @@ type Options struct {
 	// and are swapped in. 0 keeps all.
 	BlocksInMemory int
 	// StreamSlots is how many of these slots the swapped blocks take turns in; 0: 2. SwapPolicy and HostTier: see
-	// package swap; "" means resident, and pinned where the host has the memory, else mapped.
+	// package swap; "" means resident, and pinned where the host has the memory for all, else mixed, else mapped.
 	StreamSlots int
 	SwapPolicy  swap.Policy
 	HostTier    swap.HostTier
+	// PinnedBlocks is how many blocks wait in pinned memory in the mixed tier; 0: as many as the host has the memory for.
+	PinnedBlocks int
 	// LoRA are adapters of the transformer; their effects add up. Pipeline.SetLoRA changes them later.
 	LoRA []lora.Source
 	// HeadGroups cuts the heads of the visual attention into so many groups, a divisor of their number, of which one is on the

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/vkandinsky/vkandinsky/engine"
-	"github.com/vkandinsky/vkandinsky/internal/hostmem"
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/dit"
@@ -350,45 +349,28 @@ func (g *run) loadTransformer(ctx context.Context) error {
 	return nil
 }
 
-// ditOptions decides the host tier: pinned memory where it holds all waiting blocks, else the mapped file.
+// ditOptions decides the host tier, where neither a flag nor a plan did: pinned memory for all waiting blocks, else for as many
+// as it holds, else the mapped file.
 func (g *run) ditOptions() (dit.Options, error) {
 	o := dit.Options{Precision: g.opts.Precision, Linear: g.opts.Linear, HeadGroups: g.opts.HeadGroups, Visual: g.opts.ditSwap()}
-	tier := g.opts.HostTier
-	if tier == "" {
+	o.Visual.Tier, o.Visual.Pinned, o.Visual.Room = g.opts.HostTier, g.opts.PinnedBlocks, g.pinnedRoom
+	if tier := o.Visual.Tier; tier == "" || tier == swap.Mixed && o.Visual.Pinned == 0 && !g.auto {
 		o.Visual.Tier = swap.Pinned
 		needs, err := dit.Plan(dit.Request{Config: g.ckpt.ditConfig(), Reader: g.nets.ditReader, Options: o, Size: dit.Size{Frames: 1, Height: 16, Width: 16}, TextRows: 1, Branches: 1})
 		if err != nil {
 			return o, err
 		}
-		if tier = swap.Pinned; needs.Pinned > g.hostRoom() {
+		if needs.Pinned > g.hostRoom() || tier == swap.Mixed {
 			if o.Linear == load.LinearInt8 {
 				return o, pinnedOnly(needs.Pinned, g.hostRoom())
 			}
-			tier = swap.Mapped
-			g.log.Info("blocks stay in the checkpoint file: pinned host memory does not hold them", "needed", memory.Size(needs.Pinned), "free", memory.Size(g.hostRoom()))
+			o.Visual.Pinned = mixedBlocks(g.hostRoom(), needs.PinnedLoad-needs.Pinned+leastStaging, needs.BlockBytes, len(needs.Plan.Streamed))
+			if o.Visual.Tier = swap.Mixed; o.Visual.Pinned == 0 {
+				o.Visual.Tier = swap.Mapped
+			}
+			g.log.Info("blocks stay in the checkpoint file: pinned host memory does not hold all", "needed", memory.Size(needs.Pinned), "free", memory.Size(g.hostRoom()), "pinned blocks", o.Visual.Pinned)
 		}
 	}
-	o.Visual.Tier, g.tier = tier, tier
+	g.tier = o.Visual.Tier
 	return o, nil
-}
-
-// hostRoom is how many bytes of pinned memory blocks may take: the driver's budget and what the machine has free, less
-// an eighth for everybody else.
-func (g *run) hostRoom() int64 { return hostRoom(g.device, g.opts) }
-
-// anyRoom is what hostRoom returns where nothing is known to limit it.
-const anyRoom = 1 << 62
-
-func hostRoom(d *engine.Device, o Options) int64 {
-	room := int64(anyRoom)
-	if budget, left := d.Mem.Budget(memory.Upload); budget > 0 {
-		room = left
-	}
-	if o.HostMemory > 0 {
-		return min(room, o.HostMemory)
-	}
-	if free, ok := hostmem.Available(); ok {
-		room = min(room, free-free/8)
-	}
-	return room
 }

@@ -8,7 +8,7 @@ import (
 
 // Plan plans a request for the pipeline's device, of which all is taken to be free that the budget allows.
 func (p *Pipeline) Plan(r Request) (*MemoryPlan, error) {
-	return p.planWithin(r, LimitsOf(p.device, p.opts))
+	return p.planWithin(r, p.limits())
 }
 
 func (p *Pipeline) planWithin(r Request, limits PlanLimits) (*MemoryPlan, error) {
@@ -45,16 +45,16 @@ func (g *run) choose(r Request) error {
 		return err
 	}
 	if g.plan = plan; !plan.Fits {
-		return plan.Error(LimitsOf(g.device, g.opts))
+		return plan.Error(g.limits())
 	}
 	g.auto, g.opts = true, plan.Choice.Apply(g.opts)
 	if g.dit == nil {
 		return nil
 	}
-	if _, held := g.dit.Counters(); held.Slots != plan.Choice.BlocksInMemory || g.tier != plan.HostTier || g.dit.HeadGroups() != plan.Choice.HeadGroups {
-		return g.freeTransformer()
+	if g.heldAs(plan) {
+		return nil
 	}
-	return nil
+	return g.freeTransformer()
 }
 
 // Rates returns how fast the device is known to be at this pipeline's work; zero rates are not known. The rate of the bus

@@ -52,6 +52,7 @@ func swappingChangesNothing(t *testing.T, d *engine.Device, c *Checkpoint) {
 	for name, o := range map[string]Options{
 		"one block, pinned":      {BlocksInMemory: 1},
 		"two blocks, mapped":     {BlocksInMemory: 2, HostTier: swap.Mapped},
+		"two blocks, mixed":      {BlocksInMemory: 2, HostTier: swap.Mixed, PinnedBlocks: 1},
 		"fifo":                   {BlocksInMemory: 3, SwapPolicy: swap.FIFO},
 		"offload, qwen streamed": {BlocksInMemory: 2, Offload: true, QwenLayersInMemory: 1},
 	} {

@@ -136,7 +136,12 @@ func (p *planner) adviceOnOptions() (string, error) {
 		say    func(*MemoryPlan) string
 	}{
 		{p.opts.HostTier == swap.Pinned, "--host-tier", func(o *Options) { o.HostTier = "" },
-			func(*MemoryPlan) string { return "keep the blocks in the checkpoint file: --host-tier mapped" }},
+			func(m *MemoryPlan) string {
+				if m.HostTier == swap.Mixed {
+					return "pin as many of the waiting blocks as there is room for: --host-tier mixed"
+				}
+				return "keep the blocks in the checkpoint file: --host-tier mapped"
+			}},
 		{p.opts.BlocksInMemory > 0 || !p.opts.Auto, "--blocks-in-memory", func(o *Options) { o.BlocksInMemory, o.StreamSlots = 0, 0 }, func(m *MemoryPlan) string {
 			return fmt.Sprintf("keep fewer blocks on the device: --blocks-in-memory %d", m.Choice.BlocksInMemory)
 		}},

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/vkandinsky/vkandinsky/models/dit"
-	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
@@ -15,8 +14,9 @@ type Choice struct {
 	BlocksInMemory  int           `json:"blocks_in_memory"`
 	StreamSlots     int           `json:"stream_slots"` // of these; 0: nothing is streamed
 	HostTier        swap.HostTier `json:"host_tier"`
-	HeadGroups      int           `json:"head_groups"` // of the visual attention, of which one is on the device at a time
-	TextLayers      int           `json:"text_layers"` // of the text encoder on the device while prompts are encoded
+	PinnedBlocks    int           `json:"pinned_blocks"` // of those that wait; the others are read from the file for every step
+	HeadGroups      int           `json:"head_groups"`   // of the visual attention, of which one is on the device at a time
+	TextLayers      int           `json:"text_layers"`   // of the text encoder on the device while prompts are encoded
 	ExpandLayers    int           `json:"expand_layers,omitempty"`
 	TextLayersOf    int           `json:"text_layers_of"`
 	Tile            [2]int        `json:"tile"`             // height and width that are decoded at once, in pixels
@@ -26,7 +26,7 @@ type Choice struct {
 
 // Apply returns the options with what the plan chose of them filled in.
 func (c Choice) Apply(o Options) Options {
-	o.BlocksInMemory, o.StreamSlots, o.HostTier, o.HeadGroups, o.Auto = c.BlocksInMemory, c.StreamSlots, c.HostTier, c.HeadGroups, false
+	o.BlocksInMemory, o.StreamSlots, o.HostTier, o.PinnedBlocks, o.HeadGroups, o.Auto = c.BlocksInMemory, c.StreamSlots, c.HostTier, c.PinnedBlocks, c.HeadGroups, false
 	return o
 }
 
@@ -144,22 +144,30 @@ func (p *planner) bestSplit(best ditPlan) (ditPlan, error) {
 	return best, nil
 }
 
-// hold plans for so many blocks on the device, 0 for all, where the others wait in pinned memory if that holds them.
+// hold plans for so many blocks on the device, 0 for all, where the others wait in pinned memory as far as that holds them.
 func (p *planner) hold(blocks, groups int) (d ditPlan, err error) {
-	d.groups, d.tier = groups, p.opts.HostTier
-	if d.tier == "" {
-		d.tier = swap.Pinned
-	}
 	r := p.ditRequest(blocks)
-	r.Options.Visual.Tier, r.Options.HeadGroups = d.tier, groups
+	r.Options.HeadGroups = groups
+	r.Options.Visual.Tier = p.opts.HostTier
+	if r.Options.Visual.Tier == "" {
+		r.Options.Visual.Tier = swap.Pinned
+	}
 	d.needs, err = p.ditNeeds(r)
-	if err == nil && p.opts.HostTier == "" && p.opts.Linear != load.LinearInt8 && p.limits.Host > 0 && d.needs.PinnedLoad+leastStaging > p.limits.Host {
-		d.tier, r.Options.Visual.Tier = swap.Mapped, swap.Mapped
-		d.needs, err = p.ditNeeds(r)
-	}
-	if err != nil {
+	chosen := r.Options.Visual
+	switch {
+	case err != nil:
 		return d, err
+	case p.opts.HostTier == "":
+		p.hostTier(&r, d.needs)
+	case p.opts.HostTier == swap.Mixed:
+		p.pinSome(&r, d.needs)
 	}
+	if v := r.Options.Visual; v.Tier != chosen.Tier || v.Pinned != chosen.Pinned {
+		if d.needs, err = p.ditNeeds(r); err != nil {
+			return d, err
+		}
+	}
+	d.groups, d.tier = groups, r.Options.Visual.Tier
 	d.fits = p.limits.Device == 0 || d.needs.Device().After(p.held).Bytes() <= p.limits.Device
 	return d, nil
 }

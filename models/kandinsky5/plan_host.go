@@ -5,7 +5,6 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
-	"github.com/vkandinsky/vkandinsky/swap"
 )
 
 // HostPlan is what a run takes of the machine besides the device, in bytes.
@@ -83,9 +82,7 @@ func (p *planner) host() error {
 		}
 	}
 	h.Checkpoint += weights.VAESpec(p.nets.vae).Parameters() * int64(p.nets.vaeStored.Size())
-	if p.out.HostTier == swap.Mapped {
-		h.DiskPerStep = blocks * int64(len(p.out.Swap.Streamed)) / int64(p.out.Swap.Blocks)
-	}
+	h.DiskPerStep = blocks * int64(len(p.out.Swap.Streamed)-p.out.Choice.PinnedBlocks) / int64(p.out.Swap.Blocks)
 	return nil
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/qwen"
 	"github.com/vkandinsky/vkandinsky/models/tokenizer"
 	"github.com/vkandinsky/vkandinsky/models/vae"
-	"github.com/vkandinsky/vkandinsky/swap"
 )
 
 // half says whether kernels multiply in fp16.
@@ -194,14 +193,10 @@ func (p *planner) denoise() error {
 	}
 	needs, c := d.needs, &p.out.Choice
 	p.out.Swap, p.out.HostTier, p.out.BlockBytes, p.out.BytesLoaded = needs.Plan, d.tier, needs.BlockBytes, needs.LoadedBytes
-	c.BlocksInMemory, c.StreamSlots, c.HostTier, c.HeadGroups = needs.Plan.Slots, needs.Plan.Stream, d.tier, d.groups
+	c.BlocksInMemory, c.StreamSlots, c.HostTier, c.PinnedBlocks, c.HeadGroups = needs.Plan.Slots, needs.Plan.Stream, d.tier, needs.PinnedBlocks, d.groups
 	p.out.StepWork = stepWork(p.config, p.out.Settings, slices.Max(p.rows))
-	label := "waiting blocks"
-	if d.tier == swap.Mapped {
-		label = "staging ring for blocks"
-	}
-	p.add(StageDenoise, needs.Device(), PlanItem{InPinned, label, "denoise", needs.Pinned},
-		PlanItem{InPinned, "staging while loading", "load", needs.PinnedLoad - needs.Pinned}, p.hashed(needs.PinnedLoad))
+	p.add(StageDenoise, needs.Device(), append(waiting(d),
+		PlanItem{InPinned, "staging while loading", "load", needs.PinnedLoad - needs.Pinned}, p.hashed(needs.PinnedLoad))...)
 	p.loaded = needs.Weights()
 	return nil
 }

@@ -39,15 +39,26 @@ func TestPlanOfTheLargeModelNeedsNoDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if small.HostTier != swap.Mapped || !small.Fits {
+	if small.HostTier != swap.Mixed || !small.Fits {
 		t.Errorf("with 16 GiB of host memory blocks wait in %q, fits: %v", small.HostTier, small.Fits)
+	}
+	// Sixteen GiB hold 28 blocks; two of these are the ring, and the rest is staging.
+	if n := small.Choice.PinnedBlocks; n < 24 || n > 26 || small.Pinned > 16<<30 || small.Host.DiskPerStep/int64(60-n)>>20 != 584 {
+		t.Errorf("with 16 GiB of host memory %d blocks are pinned, %d bytes in all, %d read in a step", n, small.Pinned, small.Host.DiskPerStep)
+	}
+	least, err := PlanRun(config, nil, Options{BlocksInMemory: 2}, request, PlanLimits{Device: 24 << 30, Host: 3 << 29})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if least.HostTier != swap.Mapped || !least.Fits || least.Choice.PinnedBlocks != 0 {
+		t.Errorf("with 1.5 GiB of host memory blocks wait in %q, fits: %v", least.HostTier, least.Fits)
 	}
 }
 
 func TestPlanIsWhatARunTakes(t *testing.T) {
 	c := smallCheckpoint(t)
 	d := enginetest.Open(t)
-	for k, o := range []Options{{}, {BlocksInMemory: 2, Offload: true}, {BlocksInMemory: 1, HostTier: swap.Mapped}} {
+	for k, o := range []Options{{}, {BlocksInMemory: 2, Offload: true}, {BlocksInMemory: 1, HostTier: swap.Mapped}, {BlocksInMemory: 1, HostTier: swap.Mixed, PinnedBlocks: 2}} {
 		request := guidedRequest()
 		if k == 0 {
 			request = smallRequest()
@@ -61,6 +72,9 @@ func TestPlanIsWhatARunTakes(t *testing.T) {
 		stats := generate(t, d, c, o, request).Stats
 		if ratio := float64(plan.Device) / float64(stats.PeakDevice); ratio < 0.98 || ratio > 1.02 {
 			t.Errorf("%+v: planned %d bytes, measured %d", o, plan.Device, stats.PeakDevice)
+		}
+		if got := stats.Swap.PinnedBlocks; got != plan.Choice.PinnedBlocks {
+			t.Errorf("%+v: planned %d pinned blocks, there were %d", o, plan.Choice.PinnedBlocks, got)
 		}
 	}
 }

@@ -35,11 +35,21 @@ func ConvertTo(dst []byte, t Tensor, to DType) error {
 		return t.errorf("cannot convert %s to %s", t.DType, to)
 	}
 	return t.parallel(func(begin, end int) error {
-		d := dst[begin*to.Size() : end*to.Size()]
 		if t.coded() {
-			return t.decode(d, begin, end, to)
+			return t.decode(dst[begin*to.Size():end*to.Size()], begin, end, to)
 		}
-		return convert(d, t.part(begin, end), t.DType, to)
+		p := t.pieces()
+		for at := begin; at < end; at += pieceElements {
+			stop := min(at+pieceElements, end)
+			src, err := p.bytes(at, stop)
+			if err == nil {
+				err = convert(dst[at*to.Size():stop*to.Size()], src, t.DType, to)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
@@ -55,20 +65,11 @@ func ConvertFinite(dst []byte, t Tensor, to DType) error {
 	if t.DType != to && (!t.DType.IsWeight() || !to.IsWeight()) {
 		return t.errorf("cannot convert %s to %s", t.DType, to)
 	}
-	from, size := t.DType.Size(), to.Size()
 	return t.parallel(func(begin, end int) error {
+		p := t.pieces()
 		for at := begin; at < end; at += pieceElements {
 			stop := min(at+pieceElements, end)
-			s, d := t.Data[at*from:stop*from], dst[at*size:stop*size]
-			if t.DType == F32 && to == BF16 && numeric.BF16FromF32Bytes(d, s) {
-				continue
-			}
-			if i := firstNonFinite(s, t.DType); i >= 0 {
-				return notFinite(t, at+i)
-			}
-			if t.DType == to {
-				copy(d, s)
-			} else if err := convert(d, s, t.DType, to); err != nil {
+			if err := p.convertFinite(dst[at*to.Size():stop*to.Size()], at, stop, to); err != nil {
 				return err
 			}
 		}
@@ -77,7 +78,7 @@ func ConvertFinite(dst []byte, t Tensor, to DType) error {
 }
 
 // pieceElements are looked at and converted while they are in a core's cache.
-const pieceElements = 16 << 10
+const pieceElements = 32 << 10
 
 func notFinite(t Tensor, element int) error {
 	return fmt.Errorf("element %d of shape %v is %w", element, t.Shape, ErrNotFinite)
@@ -89,8 +90,7 @@ func (t Tensor) CopyTo(dst []byte) error {
 		panic(fmt.Sprintf("weights.CopyTo: buffer of %d bytes for tensor %q of %d", len(dst), t.Name, len(t.Data)))
 	}
 	return t.parallel(func(begin, end int) error {
-		copy(dst[t.DType.Bytes(begin):], t.part(begin, end))
-		return nil
+		return t.fetch(dst[t.DType.Bytes(begin):t.DType.Bytes(end)], begin)
 	})
 }
 
@@ -185,14 +185,19 @@ func firstNonFinite(data []byte, d DType) int {
 	return -1
 }
 
-// firstAllOnes16 finds the first 16-bit element with all bits of mask set, four elements at a time: adding the
+// firstAllOnes16 finds the first 16-bit element with all bits of mask set, sixteen elements at a time: adding the
 // mask's lowest bit to the masked exponent carries into the (cleared) sign bit exactly when all its bits are set.
 func firstAllOnes16(data []byte, mask uint16) int {
 	const lanes = 0x0001_0001_0001_0001
 	masks, ones := uint64(mask)*lanes, uint64(mask&-mask)*lanes
 	i := 0
-	for ; i+8 <= len(data); i += 8 {
-		if (binary.LittleEndian.Uint64(data[i:])&masks+ones)&(0x8000*lanes) != 0 {
+	for ; i+32 <= len(data); i += 32 {
+		d := data[i : i+32 : i+32]
+		carry := binary.LittleEndian.Uint64(d)&masks + ones
+		carry |= binary.LittleEndian.Uint64(d[8:])&masks + ones
+		carry |= binary.LittleEndian.Uint64(d[16:])&masks + ones
+		carry |= binary.LittleEndian.Uint64(d[24:])&masks + ones
+		if carry&(0x8000*lanes) != 0 {
 			break
 		}
 	}

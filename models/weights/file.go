@@ -11,7 +11,8 @@ import (
 	mmap "github.com/edsrzf/mmap-go"
 )
 
-// File is an open safetensors or GGUF file. Its tensors are views into a read-only mapping.
+// File is an open safetensors or GGUF file. Its tensors are views into a read-only mapping; in bulk they are read from the file
+// into the memory where they are wanted, which costs neither the faults of a mapping nor its address space.
 type File struct {
 	path     string
 	size     int64
@@ -60,6 +61,10 @@ func openMapped(path string, f *os.File) (*File, error) {
 		return nil, errors.Join(err, mapping.Unmap())
 	}
 	file.mapping, file.close = mapping, f.Close
+	for name, t := range file.tensors {
+		t.file = f
+		file.tensors[name] = t
+	}
 	return file, nil
 }
 

@@ -279,8 +279,8 @@ func (q NF4) scaleRange(from, to int) ([]float32, error) {
 
 // elements is the run of elements from … to−1 as a tensor.
 func (t Tensor) elements(from, to int) Tensor {
-	size := t.DType.Size()
-	t.Shape, t.Data = []int{to - from}, t.Data[from*size:to*size]
+	t = t.run(from, to)
+	t.Shape = []int{to - from}
 	return t
 }
 
@@ -305,7 +305,8 @@ func (q NF4) Values(dst []byte, from, count int, to DType) error {
 		return err
 	}
 	codes := q.codes
-	codes.DType, codes.Shape, codes.Data = U8, []int{len(l.Codes(packed))}, q.codes.Data[first*nf4.Block/2:][:len(l.Codes(packed))]
+	codes.DType, codes.Shape = U8, []int{len(l.Codes(packed))}
+	codes = codes.run(first*nf4.Block/2, first*nf4.Block/2+len(l.Codes(packed)))
 	if err := codes.CopyTo(l.Codes(packed)); err != nil {
 		return err
 	}

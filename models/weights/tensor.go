@@ -3,6 +3,7 @@ package weights
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
 )
@@ -16,6 +17,8 @@ type Tensor struct {
 	Scales Scales // of quantised elements whose scales are a tensor of their own
 	File   string // path of the file it lies in
 	at     int64  // bytes from the start of the file to Data
+
+	file io.ReaderAt // of the same bytes from at on, for reading in bulk; nil: Data is all there is
 }
 
 // Scales are the factors of quantised elements: an element's value is its code times the scale of its run. The zero
@@ -63,6 +66,13 @@ func (t Tensor) part(begin, end int) []byte {
 	return t.Data[t.DType.Bytes(begin):t.DType.Bytes(end)]
 }
 
+// run is the tensor with a run of its elements as data, and the shape it had.
+func (t Tensor) run(begin, end int) Tensor {
+	t.Data = t.part(begin, end)
+	t.at += int64(t.DType.Bytes(begin))
+	return t
+}
+
 // Rows returns rows from to from+count−1 of the first axis as a tensor. The rows must exist.
 func (t Tensor) Rows(from, count int) Tensor {
 	row := 1
@@ -73,7 +83,7 @@ func (t Tensor) Rows(from, count int) Tensor {
 		perRow := row / s.Run * s.DType.Size()
 		t.Scales.Data = s.Data[from*perRow : (from+count)*perRow]
 	}
-	t.Data = t.part(from*row, (from+count)*row)
+	t = t.run(from*row, (from+count)*row)
 	t.Shape = append([]int{count}, t.Shape[1:]...)
 	return t
 }
