@@ -103,7 +103,7 @@ func (l *mappedLoader) load(ctx context.Context, n int) error {
 	if after.Stream != nil {
 		t.Wait(after)
 	}
-	s.copyBlock(load, staging)
+	size := s.copyBlock(load, staging)
 	value, err := t.Flush()
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func (l *mappedLoader) load(ctx context.Context, n int) error {
 	l.mu.Lock()
 	l.loaded = n + 1
 	l.counting.Loads++
-	l.counting.Bytes += s.source.BlockBytes()
+	l.counting.Bytes += size
 	l.counting.ReadTime += read
 	l.mu.Unlock()
 	l.changed.Broadcast()

@@ -79,7 +79,7 @@ type blockSource interface {
 type stack struct {
 	blocks *load.Blocks
 	swap   *swap.Swapper
-	packed *load.Packed  // nil: blocks are moved as they are used
+	packed load.Coded    // nil: blocks are moved as they are used
 	room   memory.Region // where packed ones are unpacked
 }
 
@@ -181,7 +181,13 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	out := &stack{blocks: blocks}
-	if out.packed = o.pack(blocks); out.packed != nil {
+	if out.packed, err = o.pack(blocks); err != nil {
+		return nil, err
+	}
+	if out.packed != nil {
+		if err := out.packed.Check(m.device.Caps()); err != nil {
+			return nil, err
+		}
 		if out.room, err = m.device.AllocRegion(memory.Device, out.packed.RoomBytes(), name+": unpacked"); err != nil {
 			return nil, err
 		}
@@ -194,15 +200,18 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 	return out, nil
 }
 
-// pack returns how blocks wait in eight bits, nil when they wait as they are. Coded are the linear layers of attention and
+// pack returns how blocks wait in another form, nil when they wait as they are. In eight bits are the linear layers of attention and
 // feed-forward, as in the block-swap fork's files; modulations, which scale whole channels, are not.
-func (o SwapOptions) pack(blocks *load.Blocks) *load.Packed {
-	if o.Host != load.Int8Weights {
-		return nil
+func (o SwapOptions) pack(blocks *load.Blocks) (load.Coded, error) {
+	switch o.Host {
+	case load.Int8Weights:
+		return load.Pack(blocks, func(name string) bool {
+			return strings.Contains(name, "attention.") || strings.Contains(name, "feed_forward.")
+		}), nil
+	case load.CodedWeights:
+		return load.Compress(blocks)
 	}
-	return load.Pack(blocks, func(name string) bool {
-		return strings.Contains(name, "attention.") || strings.Contains(name, "feed_forward.")
-	})
+	return nil, nil
 }
 
 // with returns the stack with its blocks as another reader gives them.

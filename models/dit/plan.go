@@ -32,7 +32,7 @@ type Needs struct {
 	Pinned      int64 // bytes of pinned memory while denoising
 	PinnedLoad  int64 // and, at most, while loading
 	BlockBytes  int64
-	LoadedBytes int64 // bytes that cross the bus in a pass
+	LoadedBytes int64 // bytes that cross the bus in a pass, at most
 	Plan        swap.Plan
 }
 
@@ -102,7 +102,11 @@ func (n *Needs) addVisual(blocks *load.Blocks, o SwapOptions) (err error) {
 		return fmt.Errorf("visual blocks: %w", err)
 	}
 	size := blocks.BlockBytes()
-	if packed := o.pack(blocks); packed != nil {
+	packed, err := o.pack(blocks)
+	if err != nil {
+		return err
+	}
+	if packed != nil {
 		size = packed.BlockBytes()
 		n.Add("always", "visual block, unpacked", 1, packed.RoomBytes())
 	}
