@@ -16,8 +16,8 @@ type Coded struct {
 	Pool  engine.Tensor // u32
 }
 
-// PoolRange is the largest pool that a device can bind: a pool is bound whole.
-func PoolRange(caps engine.Caps) int64 { return caps.MaxStorageRange - 256 }
+// PoolRange is the largest pool that a device can bind, by what it binds at most: a pool is bound whole.
+func PoolRange(maxRange int64) int64 { return maxRange - 256 }
 
 // DecodeBF16 records the decoding of a matrix into y, bf16 of a multiple of 16 elements. All bits come back. Work is cut over
 // chunks.
@@ -32,8 +32,8 @@ func DecodeBF16(s *engine.Stream, y engine.Tensor, m Coded) {
 			y, bf16z.WordValues, m.Low, m.Codes, m.Index, m.Pool))
 	}
 	caps := s.Device().Caps()
-	if size := m.Pool.Bytes(); size > PoolRange(caps) {
-		panic(fmt.Sprintf("ops.DecodeBF16: a pool of %d bytes, the device binds %d", size, PoolRange(caps)))
+	if size, most := m.Pool.Bytes(), PoolRange(caps.MaxStorageRange); size > most {
+		panic(fmt.Sprintf("ops.DecodeBF16: a pool of %d bytes, the device binds %d", size, most))
 	}
 	const cost = 16 * bf16z.ChunkValues
 	chunks := int(bf16z.Chunks(n))

@@ -185,7 +185,7 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 		return nil, err
 	}
 	if out.packed != nil {
-		if err := out.packed.Check(m.device.Caps()); err != nil {
+		if err := out.packed.Check(m.device.Caps().MaxStorageRange); err != nil {
 			return nil, err
 		}
 		if out.room, err = m.device.AllocRegion(memory.Device, out.packed.RoomBytes(), name+": unpacked"); err != nil {

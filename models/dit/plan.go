@@ -21,7 +21,9 @@ type Request struct {
 	Masked        bool
 	Residuals     bool  // MagCache keeps a residual per branch
 	MaxAllocation int64 // bytes of one tensor; 0: no limit
-	Cut           memory.Cut
+	// MaxStorageRange is the most that the device binds at once, in bytes; 0: no limit.
+	MaxStorageRange int64
+	Cut             memory.Cut
 }
 
 // Needs is what a transformer takes.
@@ -68,7 +70,7 @@ func Plan(r Request) (*Needs, error) {
 	n := &Needs{}
 	n.weights.Cut, n.text.Cut, n.visual.Cut = r.Cut, r.Cut, r.Cut
 	n.Add("always", "transformer outside the blocks", 1, l.outer.Bytes)
-	if err := n.addVisual(l.visual, r.Options.Visual); err != nil {
+	if err := n.addVisual(l.visual, r.Options.Visual, r.MaxStorageRange); err != nil {
 		return nil, err
 	}
 	n.weights = *n.visual.After(&load.Need{})
@@ -97,7 +99,7 @@ func Plan(r Request) (*Needs, error) {
 }
 
 // addVisual counts the visual blocks.
-func (n *Needs) addVisual(blocks *load.Blocks, o SwapOptions) (err error) {
+func (n *Needs) addVisual(blocks *load.Blocks, o SwapOptions, maxRange int64) (err error) {
 	if n.Plan, err = o.plan(blocks.Blocks()); err != nil {
 		return fmt.Errorf("visual blocks: %w", err)
 	}
@@ -107,6 +109,9 @@ func (n *Needs) addVisual(blocks *load.Blocks, o SwapOptions) (err error) {
 		return err
 	}
 	if packed != nil {
+		if err := packed.Check(maxRange); err != nil && maxRange > 0 {
+			return err
+		}
 		size = packed.BlockBytes()
 		n.Add("always", "visual block, unpacked", 1, packed.RoomBytes())
 	}

@@ -24,8 +24,8 @@ type Coded interface {
 	// Unpack records the decoding of a block into room of RoomBytes bytes and returns its tensors: those decoded in the room, all
 	// others where they lie. They are valid until the room is used for another block.
 	Unpack(s *engine.Stream, coded, room memory.Region) Params
-	// Check says why the device cannot decode the blocks, if it cannot.
-	Check(caps engine.Caps) error
+	// Check says why a device that binds so many bytes at once cannot decode the blocks, if it cannot.
+	Check(maxRange int64) error
 }
 
 // unpacked says where the tensors of a coded block are.

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 
@@ -12,6 +13,9 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/bf16z"
 	"github.com/vkandinsky/vkandinsky/memory"
 )
+
+// ErrIncompressible says that a block does not fit its capacity.
+var ErrIncompressible = errors.New("the weights' exponents vary too much to be coded")
 
 // Read codes block i into dst, which is only written to: pinned memory is slow to read. Matrices are coded one after the other, piece by
 // piece on all processors, with a few MiB of memory, in a pass over each: the exponents' codes follow from a sample. The same
@@ -33,8 +37,8 @@ func (p *Compressed) Read(ctx context.Context, i int, dst []byte) error {
 		}
 	}
 	if pool.used > int64(len(pool.dst)) {
-		return fmt.Errorf("%s*: the weights' exponents vary too much to be coded: %s for all but three of them, there is room for %s: use --host-weights bf16",
-			p.blocks.prefixes[i], memory.Size(pool.used), memory.Size(int64(len(pool.dst))))
+		return fmt.Errorf("%s*: %w: %s for what is rare, there is room for %s: use --host-weights bf16",
+			p.blocks.prefixes[i], ErrIncompressible, memory.Size(pool.used), memory.Size(int64(len(pool.dst))))
 	}
 	binary.LittleEndian.PutUint64(dst[:usedBytes], uint64(p.pool+pool.used))
 	return nil

@@ -95,9 +95,9 @@ func (p *Compressed) Patch(ctx context.Context, i int, dst []byte, changed func(
 	return p.Read(ctx, i, dst)
 }
 
-// Check says whether the device can bind the pool, which is bound whole.
-func (p *Compressed) Check(caps engine.Caps) error {
-	if size, most := p.bytes-p.pool, ops.PoolRange(caps); size > most {
+// Check says whether a device can bind the pool, which is bound whole.
+func (p *Compressed) Check(maxRange int64) error {
+	if size, most := p.bytes-p.pool, ops.PoolRange(maxRange); size > most {
 		return fmt.Errorf("blocks with coded exponents bind %s at once, and the device allows %s: use --host-weights bf16", memory.Size(size), memory.Size(most))
 	}
 	return nil

@@ -162,7 +162,7 @@ func (p *Packed) Unpack(s *engine.Stream, packed, room memory.Region) Params {
 }
 
 // Check finds nothing: any device can decode eight bits.
-func (p *Packed) Check(engine.Caps) error { return nil }
+func (p *Packed) Check(int64) error { return nil }
 
 func (p *Packed) at(k int) (int64, bool) {
 	if at := p.places[k]; at.scales != 0 {
