@@ -11,7 +11,7 @@ import (
 
 func TestBlocksThatWaitWithCodedExponents(t *testing.T) {
 	want := still(t, tinyModel)
-	for _, more := range [][]string{{"--blocks-in-memory", "2", "--validate"}, {"--blocks-in-memory", "1", "--host-tier", "mapped"}, {"--enable-block-swap=false"}} {
+	for _, more := range [][]string{{"--blocks-in-memory", "2", "--validate"}, {"--blocks-in-memory", "1", "--host-tier", "mapped"}} {
 		if got := still(t, tinyModel, append(more, "--host-weights", "bf16z")...); !slices.Equal(got, want) {
 			t.Errorf("%v: coded exponents change the picture", more)
 		}
