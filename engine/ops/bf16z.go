@@ -51,7 +51,7 @@ func DecodeBF16(s *engine.Stream, y engine.Tensor, m Coded) {
 		push.LowBase, push.YBase = push.LowBase/16, push.YBase/8
 		s.Dispatch(engine.Call{
 			Shader: shaders.Bf16z, Push: push.Append(nil), Bind: bind, Groups: folded(caps, int64(push.Chunks)),
-			Cost: cost / bf16z.ChunkValues * float64(values), Label: fmt.Sprintf("decode bf16 %v", y.Shape),
+			Cost: cost / bf16z.ChunkValues * float64(values), Label: fmt.Sprintf("decode exponents %d", values),
 		})
 	}
 }

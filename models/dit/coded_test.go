@@ -105,3 +105,32 @@ func TestCodedBlocksTakeWhatTheDocumentationSays(t *testing.T) {
 	}
 	t.Logf("block %.1f MiB, coded %.1f MiB, room %.1f MiB", full/(1<<20), got/(1<<20), float64(coded.RoomBytes())/(1<<20))
 }
+
+// TestUnpackingIsPartOfABlock looks at the marks that stalls are counted by: work before a block's begin would hide them.
+func TestUnpackingIsPartOfABlock(t *testing.T) {
+	config := Config{DiTConfig: weights.SmallSynth().DiT}
+	config.NumVisualBlocks, config.NumTextBlocks = 2, 1
+	size := Size{Frames: 1, Height: 4, Width: 4, RopeScale: [3]float32{1, 1, 1}}
+	for host, kernel := range map[load.HostWeights]string{load.Int8Weights: "dequantize", load.CodedWeights: "decode exponents"} {
+		d := enginetest.OpenWith(t, engine.Options{Timings: true})
+		if !d.Compute().Timed() {
+			t.Skip("the queue has no timestamps")
+		}
+		velocityWith(t, d, load.Synthetic(weights.BF16), config, size, Options{Visual: SwapOptions{Host: host}})
+		inside, unpacked := false, 0
+		for _, s := range d.Compute().TakeSpans() {
+			switch {
+			case strings.HasPrefix(s.Label, "block "):
+				inside = strings.HasSuffix(s.Label, "begin")
+			case strings.HasPrefix(s.Label, kernel):
+				unpacked++
+				if !inside {
+					t.Fatalf("%s: %q is outside of a block", host, s.Label)
+				}
+			}
+		}
+		if unpacked == 0 {
+			t.Errorf("%s: nothing was unpacked", host)
+		}
+	}
+}

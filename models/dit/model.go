@@ -240,7 +240,7 @@ func (s *stack) bind(stream *engine.Stream, mem memory.Region) load.Params {
 	return s.blocks.Layout.Bind(mem)
 }
 
-// each brings block after block to the device and lets record add its work to the compute stream.
+// each brings block after block to the device and lets record add its work to the compute stream, between marks, unpacking within them.
 func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i int, p load.Params) error) error {
 	for i := range s.blocks.Blocks() {
 		if err := ctx.Err(); err != nil {
@@ -253,9 +253,11 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 		if b.Ready.Stream != nil {
 			stream.Wait(b.Ready)
 		}
+		stream.Mark(fmt.Sprintf("block %d begin", i))
 		if err := record(i, s.bind(stream, b.Mem)); err != nil {
 			return err
 		}
+		stream.Mark(fmt.Sprintf("block %d end", i))
 		if err := s.swap.Release(i, stream); err != nil {
 			return err
 		}
