@@ -199,7 +199,7 @@ func (l *mappedLoader) load(n int) error {
 	if after.Stream != nil {
 		t.Wait(after)
 	}
-	s.copyBlock(load, from)
+	size := s.copyBlock(load, from)
 	value, err := t.Flush()
 	if err != nil {
 		return err
@@ -211,7 +211,7 @@ func (l *mappedLoader) load(n int) error {
 	l.set(func() {
 		l.loaded = n + 1
 		l.counting.Loads++
-		l.counting.Bytes += s.source.BlockBytes()
+		l.counting.Bytes += size
 	})
 	return nil
 }

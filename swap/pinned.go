@@ -45,7 +45,7 @@ func (l *pinnedLoader) submit(n int, after engine.Point) error {
 	if after.Stream != nil {
 		t.Wait(after)
 	}
-	s.copyBlock(load, l.blocks[load.Block])
+	size := s.copyBlock(load, l.blocks[load.Block])
 	value, err := t.Flush()
 	if err != nil {
 		return err
@@ -53,7 +53,7 @@ func (l *pinnedLoader) submit(n int, after engine.Point) error {
 	l.points[n%len(l.points)] = engine.Point{Stream: t, Value: value}
 	s.keepSpans()
 	l.count.Loads++
-	l.count.Bytes += s.source.BlockBytes()
+	l.count.Bytes += size
 	return nil
 }
 

@@ -1,6 +1,11 @@
 package swap
 
-import "context"
+import (
+	"context"
+	"fmt"
+
+	"github.com/vkandinsky/vkandinsky/memory"
+)
 
 // Source gives the bytes of blocks. Read may be called from several goroutines for different blocks.
 type Source interface {
@@ -10,6 +15,26 @@ type Source interface {
 	BlockBytes() int64
 	// Read writes block i, packed, into dst of BlockBytes bytes. Errors name the file and the tensor.
 	Read(ctx context.Context, i int, dst []byte) error
+}
+
+// Shorter is a Source whose blocks may be shorter than BlockBytes: what lies behind Used bytes is not copied. Used reads it from a
+// block that Read wrote, a multiple of 4.
+type Shorter interface {
+	Source
+	Used(block []byte) int64
+}
+
+// used returns how many bytes of a block in host memory are copied.
+func used(s Source, host memory.Region) int64 {
+	size := s.BlockBytes()
+	if shorter, ok := s.(Shorter); ok {
+		n := shorter.Used(host.Bytes()[:size])
+		if n <= 0 || n > size || n%4 != 0 {
+			panic(fmt.Sprintf("swap: a block of %d bytes uses %d", size, n))
+		}
+		return n
+	}
+	return size
 }
 
 // HostTier says where blocks wait.

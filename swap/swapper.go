@@ -187,20 +187,21 @@ func (s *Swapper) loadResidents(ctx context.Context, wanted func(i int) bool) er
 		if err := s.source.Read(ctx, block, staging[k].Bytes()[:s.source.BlockBytes()]); err != nil {
 			return err
 		}
-		transfer.CopyRange(rangeOf(s.slots[home], s.source.BlockBytes()), rangeOf(staging[k], s.source.BlockBytes()))
+		size := used(s.source, staging[k])
+		transfer.CopyRange(rangeOf(s.slots[home], size), rangeOf(staging[k], size))
 		value, err := transfer.Flush()
 		if err != nil {
 			return err
 		}
 		busy[k] = value
-		s.counter.Bytes += s.source.BlockBytes()
+		s.counter.Bytes += size
 	}
 	return transfer.Finish(ctx)
 }
 
-// copyBlock records the copy of a load's block from host memory, between marks.
-func (s *Swapper) copyBlock(load Load, from memory.Region) {
-	size := s.source.BlockBytes()
+// copyBlock records the copy of a load's block from host memory, between marks, and returns its bytes.
+func (s *Swapper) copyBlock(load Load, from memory.Region) int64 {
+	size := used(s.source, from)
 	s.stream.Mark(fmt.Sprintf("copy %d begin", load.Block))
 	repeat := s.config.Repeat
 	for ; repeat > 1; repeat-- {
@@ -212,6 +213,7 @@ func (s *Swapper) copyBlock(load Load, from memory.Region) {
 		s.stream.CopyRange(rangeOf(s.slots[load.Slot], size), rangeOf(from, size))
 	}
 	s.stream.Mark(fmt.Sprintf("copy %d end", load.Block))
+	return size
 }
 
 // Acquire returns where block i lies. The compute stream must wait for the block's Ready point before reading it.

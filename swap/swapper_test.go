@@ -37,6 +37,21 @@ func (p *pattern) Read(_ context.Context, i int, dst []byte) error {
 	return nil
 }
 
+// short is a source of blocks of which the first words say how many bytes are used: not all, and another number in every block.
+type short struct{ pattern }
+
+func (s *short) Read(ctx context.Context, i int, dst []byte) error {
+	if err := s.pattern.Read(ctx, i, dst); err != nil {
+		return err
+	}
+	binary.LittleEndian.PutUint32(dst, uint32(shortBytes(i)))
+	return nil
+}
+
+func (s *short) Used(block []byte) int64 { return int64(binary.LittleEndian.Uint32(block)) }
+
+func shortBytes(i int) int { return patternBytes/2 + 4*i }
+
 // walk runs passes over all blocks, copying each block to its own place of a result, and checks what came.
 func walk(t *testing.T, d *engine.Device, s *Swapper, blocks, passes int) error {
 	t.Helper()
@@ -106,6 +121,58 @@ func TestEverySlotCountPolicyAndTierBringsTheRightBlocks(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestOnlyWhatIsUsedOfABlockIsCopied looks for bytes that nobody wrote behind it, and for what is counted.
+func TestOnlyWhatIsUsedOfABlockIsCopied(t *testing.T) {
+	const n = 5
+	d := enginetest.Open(t)
+	for _, tier := range []HostTier{Pinned, Mapped} {
+		plan, err := NewPlan(Options{Blocks: n, Slots: 3, Stream: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := New(t.Context(), d, &short{pattern{blocks: n}}, Config{Plan: plan, Tier: tier})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := int64(0)
+		for i := range n {
+			b, err := s.Acquire(t.Context(), i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.Ready.Stream != nil {
+				d.Compute().Wait(b.Ready)
+			} else {
+				want += int64(shortBytes(i))
+			}
+			got, err := d.DownloadU32(t.Context(), engine.Tensor{Mem: b.Mem, DType: engine.U32, Shape: []int{patternBytes / 4}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := shortBytes(i)/4 - 1
+			if got[0] != uint32(shortBytes(i)) || got[last] != uint32(i)<<24+uint32(4*last) {
+				t.Errorf("%s: block %d begins with %#x and ends with %#x", tier, i, got[0], got[last])
+			}
+			if got[last+1] == uint32(i)<<24+uint32(4*(last+1)) {
+				t.Errorf("%s: block %d was copied to its end", tier, i)
+			}
+			if err := s.Release(i, d.Compute()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := s.Counters()
+		for k := range int(c.Loads) {
+			want += int64(shortBytes(plan.Load(k).Block))
+		}
+		if c.Loads < 3 || c.Bytes != want {
+			t.Errorf("%s: %+v, want %d bytes", tier, c, want)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
@@ -41,7 +42,7 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitInterrupted
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.As(err, &input), errors.As(err, &config), errors.Is(err, kandinsky5.ErrRequest), errors.Is(err, weights.ErrNotFinite),
+	case errors.As(err, &input), errors.As(err, &config), errors.Is(err, kandinsky5.ErrRequest), errors.Is(err, weights.ErrNotFinite), errors.Is(err, load.ErrIncompressible),
 		errors.Is(err, engine.ErrNoDevice):
 		return exitBadInput
 	}

@@ -135,7 +135,7 @@ func (s *swapFlags) register(f *pflag.FlagSet) {
 	f.IntVar(&s.stream, "stream-slots", 0, "of these, the `SLOTS` that swapped blocks take turns in (default 2)")
 	f.StringVar(&s.policyName, "swap-policy", "resident", "`POLICY`: resident (most blocks stay, the others stream) or fifo (all take turns)")
 	f.StringVar(&s.tierName, "host-tier", "", "`PLACE` where blocks wait: pinned (host-visible memory), mapped (the file, through staging buffers) or mixed (as many pinned as the budget holds, the others mapped); by default what the host has memory for")
-	f.StringVar(&s.hostName, "host-weights", "bf16", "`TYPE` in which blocks wait, cross the bus and lie on the device: bf16, or int8 (little more than half the memory and bus; coarser by about 0.5 % rms)")
+	f.StringVar(&s.hostName, "host-weights", "bf16", "`TYPE` in which blocks wait, cross the bus and lie on the device: bf16, bf16z (exponents coded: 0.72 of the memory and less of the bus, the same results), or int8 (little more than half; coarser by about 0.5 % rms)")
 }
 
 func (s *swapFlags) policy() swap.Policy    { return swap.Policy(s.policyName) }

@@ -75,11 +75,19 @@ func memoryText(p *kandinsky5.MemoryPlan, limits kandinsky5.PlanLimits) string {
 		memory.Size(p.Device), limitText(limits.Device), stage, memory.Size(p.Pinned), limitText(limits.Host), memory.Size(p.Host.RAM))
 }
 
+// atMost is said before bytes of a plan that are a bound.
+func atMost(p *kandinsky5.MemoryPlan) string {
+	if p.AtMost {
+		return "at most "
+	}
+	return ""
+}
+
 // timeText predicts what rates allow to.
 func timeText(p *kandinsky5.MemoryPlan, r kandinsky5.Rates) string {
 	text := "nothing crosses the bus in a step"
 	if p.BytesLoaded > 0 {
-		text = fmt.Sprintf("%s cross the bus in a step", memory.Size(p.BytesLoaded))
+		text = fmt.Sprintf("%s%s cross the bus in a step", atMost(p), memory.Size(p.BytesLoaded))
 		if r.Bus > 0 {
 			text += " at " + units.Rate(r.Bus, "B/s")
 		}

@@ -38,7 +38,7 @@ func (p *planned) predict(given, measured kandinsky5.Rates) {
 func (p *planned) print(w io.Writer, config *configs.Config) error {
 	g := p.Settings.Geometry
 	fmt.Fprintf(w, "%s: %d frames of %d×%d, %d tokens, %d steps\n", config.Name, g.Frames, p.Settings.Size.Width, p.Settings.Size.Height, g.Tokens, p.Settings.Steps)
-	fmt.Fprintf(w, "%s; %s each\n\n", choiceText(p.MemoryPlan), memory.Size(p.BlockBytes))
+	fmt.Fprintf(w, "%s; %s%s each\n\n", choiceText(p.MemoryPlan), atMost(p.MemoryPlan), memory.Size(p.BlockBytes))
 	if err := table(w, stageRows(p.MemoryPlan)); err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (p *planned) hostRows() []string {
 	rows := []string{
 		fmt.Sprintf("RAM\t%s: pinned %s, the clip %s, text conditions %s%s; the page cache not counted", memory.Size(h.RAM), memory.Size(p.Pinned), memory.Size(h.Clip), memory.Size(h.Conditions), quantized),
 		fmt.Sprintf("disk\t%s are read of the checkpoint", memory.Size(h.Checkpoint)),
-		fmt.Sprintf("bus\t%s a step, %d of %d blocks", memory.Size(p.BytesLoaded), len(p.Swap.Streamed), p.Swap.Blocks),
+		fmt.Sprintf("bus\t%s%s a step, %d of %d blocks", atMost(p.MemoryPlan), memory.Size(p.BytesLoaded), len(p.Swap.Streamed), p.Swap.Blocks),
 		fmt.Sprintf("time\t%s a step, %s of it waiting for blocks; denoising takes %s at %s and %s over the bus", units.Seconds(q.Step),
 			units.Percent(q.Waiting.Seconds()/max(q.Step.Seconds(), 1e-12)), minutes(q.Denoise), units.Rate(q.Rates.Compute, "FLOP/s"), units.Rate(q.Rates.Bus, "B/s")),
 	}

@@ -52,7 +52,8 @@ type Report struct {
 	HostTier   swap.HostTier `json:"host_tier"`
 	// HostWeights is the type in which blocks wait and cross the bus.
 	HostWeights load.HostWeights `json:"host_weights"`
-	BlockBytes  int64            `json:"block_bytes"`
+	BlockBytes  int64            `json:"block_bytes"` // that cross the bus, the mean
+	SlotBytes   int64            `json:"slot_bytes"`  // set aside for each
 	LoadTime    time.Duration    `json:"load_ns"`
 	TextTime    time.Duration    `json:"text_ns"` // reading the text blocks and taking the prompts through them
 	// ReadOnce is what reading the checkpoint's files once took before all that, StartRatio LoadTime and TextTime by it.
@@ -117,6 +118,7 @@ func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error
 	}
 	err = r.passes(ctx, d, m, o)
 	r.Swap, r.Plan = m.Counters()
+	r.SlotBytes = m.BlockBytes()
 	if err := errors.Join(err, m.Close()); err != nil {
 		return nil, err
 	}
@@ -308,7 +310,7 @@ func (r *measured) finish(d *engine.Device, transfer []engine.Span) {
 	}
 }
 
-// blockBytes is the size of a block: every one that crossed the bus has it, residents and loads alike.
+// blockBytes is the mean size of the blocks that crossed the bus, residents and loads alike.
 func (r *measured) blockBytes() int64 {
 	residents := int64(r.Plan.Blocks - len(r.Plan.Streamed))
 	if n := residents + r.Swap.Loads; n > 0 {

@@ -183,8 +183,8 @@ func (r *measured) verdictOf(d *engine.Device, x swap.Intervals) swap.Verdict {
 	for _, p := range r.steady() {
 		run.Time += p.Time
 	}
-	if budget, _ := d.Mem.Budget(memory.Device); budget > 0 && r.BlockBytes > 0 {
-		run.Room = int(max(0, budget-r.PeakDevice) / r.BlockBytes)
+	if budget, _ := d.Mem.Budget(memory.Device); budget > 0 && r.SlotBytes > 0 {
+		run.Room = int(max(0, budget-r.PeakDevice) / r.SlotBytes)
 	}
 	return swap.Judge(run)
 }

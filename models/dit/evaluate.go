@@ -105,7 +105,6 @@ func (p *Pass) embed(s *engine.Stream, k int, b *branch, in Input) error {
 func (p *Pass) visualBlocks(ctx context.Context, time float32, skip []Skip) error {
 	s := p.model.device.Compute()
 	return p.model.visual.each(ctx, s, func(i int, weights load.Params) error {
-		s.Mark(fmt.Sprintf("block %d begin", i))
 		for k, b := range p.branches {
 			if !skip[k].Use.IsZero() {
 				continue
@@ -117,7 +116,6 @@ func (p *Pass) visualBlocks(ctx context.Context, time float32, skip []Skip) erro
 				return err
 			}
 		}
-		s.Mark(fmt.Sprintf("block %d end", i))
 		return s.Err()
 	})
 }

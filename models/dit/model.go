@@ -82,7 +82,7 @@ type blockSource interface {
 type stack struct {
 	blocks *load.Blocks
 	swap   *swap.Swapper
-	packed *load.Packed  // nil: blocks are moved as they are used
+	packed load.Coded    // nil: blocks are moved as they are used
 	room   memory.Region // where packed ones are unpacked
 }
 
@@ -184,7 +184,13 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	out := &stack{blocks: blocks}
-	if out.packed = o.pack(blocks); out.packed != nil {
+	if out.packed, err = o.pack(blocks); err != nil {
+		return nil, err
+	}
+	if out.packed != nil {
+		if err := out.packed.Check(m.device.Caps().MaxStorageRange); err != nil {
+			return nil, err
+		}
 		if out.room, err = m.device.AllocRegion(memory.Device, out.packed.RoomBytes(), name+": unpacked"); err != nil {
 			return nil, err
 		}
@@ -197,15 +203,18 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 	return out, nil
 }
 
-// pack returns how blocks wait in eight bits, nil when they wait as they are. Coded are the linear layers of attention and
+// pack returns how blocks wait in another form, nil when they wait as they are. In eight bits are the linear layers of attention and
 // feed-forward, as in the block-swap fork's files; modulations, which scale whole channels, are not.
-func (o SwapOptions) pack(blocks *load.Blocks) *load.Packed {
-	if o.Host != load.Int8Weights {
-		return nil
+func (o SwapOptions) pack(blocks *load.Blocks) (load.Coded, error) {
+	switch o.Host {
+	case load.Int8Weights:
+		return load.Pack(blocks, func(name string) bool {
+			return strings.Contains(name, "attention.") || strings.Contains(name, "feed_forward.")
+		}), nil
+	case load.CodedWeights:
+		return load.Compress(blocks)
 	}
-	return load.Pack(blocks, func(name string) bool {
-		return strings.Contains(name, "attention.") || strings.Contains(name, "feed_forward.")
-	})
+	return nil, nil
 }
 
 // with returns the stack with its blocks as another reader gives them.
@@ -234,7 +243,7 @@ func (s *stack) bind(stream *engine.Stream, mem memory.Region) load.Params {
 	return s.blocks.Layout.Bind(mem)
 }
 
-// each brings block after block to the device and lets record add its work to the compute stream.
+// each brings block after block to the device and lets record add its work to the compute stream, between marks, unpacking within them.
 func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i int, p load.Params) error) error {
 	for i := range s.blocks.Blocks() {
 		if err := ctx.Err(); err != nil {
@@ -247,9 +256,11 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 		if b.Ready.Stream != nil {
 			stream.Wait(b.Ready)
 		}
+		stream.Mark(fmt.Sprintf("block %d begin", i))
 		if err := record(i, s.bind(stream, b.Mem)); err != nil {
 			return err
 		}
+		stream.Mark(fmt.Sprintf("block %d end", i))
 		if err := s.swap.Release(i, stream); err != nil {
 			return err
 		}

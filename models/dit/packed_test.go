@@ -102,7 +102,10 @@ func TestPackedBlocksTakeLittleMoreThanHalf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	packed := SwapOptions{Host: load.Int8Weights}.pack(l.visual)
+	packed, err := SwapOptions{Host: load.Int8Weights}.pack(l.visual)
+	if err != nil {
+		t.Fatal(err)
+	}
 	full, got := l.visual.BlockBytes(), packed.BlockBytes()
 	if share := float64(got) / float64(full); share < 0.5 || share > 0.58 {
 		t.Errorf("a block of %d bytes takes %d packed, %.2f of it", full, got, share)

@@ -21,7 +21,9 @@ type Request struct {
 	Masked        bool
 	Residuals     bool  // MagCache keeps a residual per branch
 	MaxAllocation int64 // bytes of one tensor; 0: no limit
-	Cut           memory.Cut
+	// MaxStorageRange is the most that the device binds at once, in bytes; 0: no limit.
+	MaxStorageRange int64
+	Cut             memory.Cut
 }
 
 // Needs is what a transformer takes.
@@ -33,7 +35,7 @@ type Needs struct {
 	PinnedLoad   int64 // and, at most, while loading
 	PinnedBlocks int   // that wait there
 	BlockBytes   int64
-	LoadedBytes  int64 // bytes that cross the bus in a pass
+	LoadedBytes  int64 // bytes that cross the bus in a pass, at most
 	Plan         swap.Plan
 }
 
@@ -69,7 +71,7 @@ func Plan(r Request) (*Needs, error) {
 	n := &Needs{}
 	n.weights.Cut, n.text.Cut, n.visual.Cut = r.Cut, r.Cut, r.Cut
 	n.Add("always", "transformer outside the blocks", 1, l.outer.Bytes)
-	if err := n.addVisual(l.visual, r.Options.Visual); err != nil {
+	if err := n.addVisual(l.visual, r.Options.Visual, r.MaxStorageRange); err != nil {
 		return nil, err
 	}
 	n.weights = *n.visual.After(&load.Need{})
@@ -98,12 +100,19 @@ func Plan(r Request) (*Needs, error) {
 }
 
 // addVisual counts the visual blocks.
-func (n *Needs) addVisual(blocks *load.Blocks, o SwapOptions) (err error) {
+func (n *Needs) addVisual(blocks *load.Blocks, o SwapOptions, maxRange int64) (err error) {
 	if n.Plan, err = o.plan(blocks.Blocks()); err != nil {
 		return fmt.Errorf("visual blocks: %w", err)
 	}
 	size := blocks.BlockBytes()
-	if packed := o.pack(blocks); packed != nil {
+	packed, err := o.pack(blocks)
+	if err != nil {
+		return err
+	}
+	if packed != nil {
+		if err := packed.Check(maxRange); err != nil && maxRange > 0 {
+			return err
+		}
 		size = packed.BlockBytes()
 		n.Add("always", "visual block, unpacked", 1, packed.RoomBytes())
 	}

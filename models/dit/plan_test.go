@@ -30,6 +30,7 @@ func TestAPassTakesWhatItsPlanSays(t *testing.T) {
 		{"a long prompt and a small picture", wordy, SwapOptions{}, Size{Frames: 1, Height: 16, Width: 16}, 1100, 2, "text blocks", load.LinearFull},
 		{"a short prompt and a clip", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull},
 		{"blocks that wait in eight bits", config, SwapOptions{Slots: 2, Host: load.Int8Weights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull},
+		{"blocks with coded exponents", config, SwapOptions{Slots: 2, Host: load.CodedWeights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull},
 		{"sparse attention, blocks in a file", sparse, SwapOptions{Slots: 1, Tier: swap.Mapped}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull},
 		{"linear layers in int8", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearInt8},
 	} {

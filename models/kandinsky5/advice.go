@@ -37,8 +37,10 @@ func adviseHost(o Options) string {
 	switch waiting := o.HostTier != swap.Mapped && o.BlocksInMemory > 0; {
 	case o.Linear == load.LinearInt8 && o.BlocksInMemory > 0:
 		return "leave waiting blocks in the checkpoint file (--linear full --host-tier mapped), or raise --ram-budget"
-	case waiting && o.HostWeights != load.Int8Weights:
+	case waiting && o.HostWeights == load.CodedWeights:
 		return "leave waiting blocks in the checkpoint file (--host-tier mapped), let them have eight bits (--host-weights int8), or raise --ram-budget"
+	case waiting && o.HostWeights != load.Int8Weights:
+		return "leave waiting blocks in the checkpoint file (--host-tier mapped), code them (--host-weights bf16z, or int8 for less), or raise --ram-budget"
 	case waiting:
 		return "leave waiting blocks in the checkpoint file (--host-tier mapped), or raise --ram-budget"
 	}

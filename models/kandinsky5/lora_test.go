@@ -61,7 +61,7 @@ func adaptersAreSwitched(t *testing.T, d *engine.Device, c *Checkpoint) {
 	path := smallAdapter(t, c, 0.05, "", "visual_transformer_blocks.1.feed_forward.in_layer", "visual_transformer_blocks.3.self_attention.to_value",
 		"text_transformer_blocks.0.self_attention.to_value", "out_layer.out_layer")
 	on := []lora.Source{{Path: path, Weight: 1}}
-	for _, o := range []Options{{HostTier: swap.Pinned}, {HostTier: swap.Mapped}, {HostTier: swap.Pinned, HostWeights: load.Int8Weights}, {HostTier: swap.Pinned, Linear: load.LinearInt8}} {
+	for _, o := range []Options{{HostTier: swap.Pinned}, {HostTier: swap.Mapped}, {HostTier: swap.Pinned, HostWeights: load.Int8Weights}, {HostTier: swap.Pinned, HostWeights: load.CodedWeights}, {HostTier: swap.Pinned, Linear: load.LinearInt8}} {
 		plain := generate(t, d, c, o, wordRequest()).Clip.Pix
 		o.LoRA = on
 		adapted := generate(t, d, c, o, wordRequest()).Clip.Pix

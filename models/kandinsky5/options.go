@@ -44,7 +44,7 @@ type Options struct {
 	// HeadGroups cuts the heads of the visual attention into so many groups, a divisor of their number, of which one is on the
 	// device at a time: less memory for the same results; norms are computed again for each group. 0: 1.
 	HeadGroups int
-	// HostWeights is the type in which visual blocks wait, cross the bus and lie in their slots; "": as they are computed with.
+	// HostWeights is the form in which visual blocks wait, cross the bus and lie in their slots; "": as they are computed with.
 	HostWeights load.HostWeights
 	// QwenLayersInMemory is how many layers of the text encoder are on the device at once; 0 keeps as many as fit.
 	QwenLayersInMemory int
@@ -60,9 +60,9 @@ type Options struct {
 	Log        *slog.Logger // nil: silent
 }
 
-// hostWeights are Options.HostWeights by their name.
+// hostWeights are Options.HostWeights by their name, of those that give the same results the plainest: coded exponents lose nothing.
 func (o Options) hostWeights() load.HostWeights {
-	if o.HostWeights == "" {
+	if o.HostWeights == "" || o.HostWeights == load.CodedWeights {
 		return load.FullWeights
 	}
 	return o.HostWeights

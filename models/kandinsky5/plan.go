@@ -85,6 +85,7 @@ type MemoryPlan struct {
 	Swap        swap.Plan     `json:"swap"`
 	Choice      Choice        `json:"choice"`
 	HostTier    swap.HostTier `json:"host_tier"`
+	AtMost      bool          `json:"bounds,omitempty"` // block and bus bytes are what is set aside: what moves is less
 	Fits        bool          `json:"fits"`
 	Short       string        `json:"short,omitempty"`              // what does not fit even when made as small as can be
 	Advice      string        `json:"advice,omitempty"`             // what would make it fit

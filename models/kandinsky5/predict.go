@@ -58,8 +58,11 @@ func RateKey(c *configs.Config, o Options, tier engine.Tier) string {
 	if o.Linear != load.LinearFull {
 		key += " " + o.Linear.String()
 	}
-	if o.HostWeights == load.Int8Weights {
+	switch o.HostWeights {
+	case load.Int8Weights:
 		key += " unpacking"
+	case load.CodedWeights:
+		key += " decoding"
 	}
 	if DiTConfig(c).Nabla != nil {
 		key += " nabla"

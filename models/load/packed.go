@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
@@ -34,11 +33,6 @@ type place struct {
 // multiple of 128.
 func Pack(b *Blocks, coded func(name string) bool) *Packed {
 	p := &Packed{blocks: b}
-	take := func(size *int64, n int64) int64 {
-		at := *size
-		*size += (n + alignment - 1) &^ (alignment - 1)
-		return at
-	}
 	for _, e := range b.Layout.Entries {
 		n := elements(e.Shape)
 		if len(e.File) != 2 || e.File[1]%ops.DequantizeRun != 0 || !coded(e.Name) {
@@ -60,7 +54,7 @@ func (p *Packed) BlockBytes() int64 { return p.bytes }
 func (p *Packed) RoomBytes() int64 { return p.room }
 
 // With returns the same blocks as another reader gives them. It must give tensors of the same types.
-func (p *Packed) With(r Reader) *Packed {
+func (p *Packed) With(r Reader) Coded {
 	other := *p
 	other.blocks = p.blocks.With(r)
 	return &other
@@ -167,22 +161,12 @@ func (p *Packed) Unpack(s *engine.Stream, packed, room memory.Region) Params {
 	return Params{group: p.blocks.Layout, mem: packed, packed: p, room: room}
 }
 
-// HostWeights says in what type blocks wait in host memory and cross the bus.
-type HostWeights string
+// Check finds nothing: any device can decode eight bits.
+func (p *Packed) Check(int64) error { return nil }
 
-// Ways to wait: in the type that the device computes with, or in eight bits.
-const (
-	FullWeights HostWeights = "bf16"
-	Int8Weights HostWeights = "int8"
-)
-
-// ParseHostWeights reads "bf16", which is also meant by nothing, or "int8".
-func ParseHostWeights(s string) (HostWeights, error) {
-	switch h := HostWeights(s); h {
-	case "", FullWeights:
-		return FullWeights, nil
-	case Int8Weights:
-		return h, nil
+func (p *Packed) at(k int) (int64, bool) {
+	if at := p.places[k]; at.scales != 0 {
+		return at.unpacked, true
 	}
-	return "", fmt.Errorf("unknown host weights %q: use bf16 or int8", s)
+	return p.places[k].offset, false
 }

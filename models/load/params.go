@@ -14,8 +14,8 @@ import (
 type Params struct {
 	group  Group
 	mem    memory.Region
-	packed *Packed       // nil unless mem holds a packed block
-	room   memory.Region // of its coded matrices
+	packed unpacked      // nil unless mem holds a coded block
+	room   memory.Region // of its decoded matrices
 }
 
 // Bind says where a group lies.
@@ -40,9 +40,9 @@ func (p Params) Maybe(name string) (engine.Tensor, bool) {
 	e := p.group.Entries[k]
 	mem, offset := p.mem, e.Offset
 	if p.packed != nil {
-		at := p.packed.places[k]
-		if offset = at.offset; at.scales != 0 {
-			mem, offset = p.room, at.unpacked
+		inRoom := false
+		if offset, inRoom = p.packed.at(k); inRoom {
+			mem = p.room
 		}
 	}
 	return engine.Tensor{Mem: mem, Offset: offset, DType: e.DType, Shape: e.Shape}, true
