@@ -102,7 +102,7 @@ func (n *networks) openVAE(c *Checkpoint) error {
 	if n.vaeConfig, _, err = weights.LoadVAEConfig(c.Layout.VAE, ckpt); err != nil {
 		return err
 	}
-	return weights.Check(ckpt, weights.VAESpec(n.vaeConfig)).Err()
+	return weights.Check(ckpt, weights.VAESpecOf(ckpt, n.vaeConfig)).Err()
 }
 
 func (n *networks) openText(c *Checkpoint) error {
@@ -186,6 +186,9 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 		return nil, err
 	}
 	if settings.resume == nil {
+		if settings.hasFirstFrame() && p.nets.vae.DecoderOnly() {
+			return nil, errNoEncoder()
+		}
 		p.adapt(&settings)
 	}
 	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, progress: r.Progress, told: r.Expanding,

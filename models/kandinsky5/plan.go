@@ -115,6 +115,7 @@ type planNetworks struct {
 	dit, qwen, clip load.Reader
 	vaeStored       weights.DType
 	vae             weights.VAEConfig
+	vaeDecodes      bool // it has no encoder
 	qwenConfig      weights.QwenConfig
 	layout          weights.Layout // zero for the published networks
 	clipConfig      weights.CLIPConfig
@@ -224,7 +225,7 @@ func (n *planNetworks) open(c *Checkpoint) (func() error, error) {
 // planNetworks are those of the pipeline's checkpoint.
 func (p *Pipeline) planNetworks() planNetworks {
 	return planNetworks{dit: p.nets.ditReader, qwen: p.nets.qwenReader, clip: p.nets.clipReader, vaeStored: storedType(p.nets.vae),
-		vae: p.nets.vaeConfig, layout: p.ckpt.Layout, qwenConfig: p.nets.qwenConfig, clipConfig: p.nets.clipConfig}
+		vae: p.nets.vaeConfig, vaeDecodes: p.nets.vae.DecoderOnly(), layout: p.ckpt.Layout, qwenConfig: p.nets.qwenConfig, clipConfig: p.nets.clipConfig}
 }
 
 // plan makes the plan anew.

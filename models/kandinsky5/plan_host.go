@@ -80,7 +80,11 @@ func (p *planner) host() error {
 			}
 		}
 	}
-	h.Checkpoint += weights.VAESpec(p.nets.vae).Parameters() * int64(p.nets.vaeStored.Size())
+	spec := weights.VAESpec(p.nets.vae)
+	if p.nets.vaeDecodes {
+		spec = weights.VAEDecoderSpec(p.nets.vae)
+	}
+	h.Checkpoint += spec.Parameters() * int64(p.nets.vaeStored.Size())
 	if p.out.HostTier == swap.Mapped {
 		h.DiskPerStep = blocks * int64(len(p.out.Swap.Streamed)) / int64(p.out.Swap.Blocks)
 	}

@@ -46,6 +46,9 @@ func (d *decoder) values(dst []float32, at int) {
 	src := d.t.part(at, at+len(dst))
 	run := d.t.Scales.Run
 	switch {
+	case d.t.taps > 0:
+		d.tapValues(dst, at)
+		return
 	case d.table == nil:
 		d.t.DType.Block().Decode(dst, src)
 		return
@@ -84,6 +87,8 @@ func (d *decoder) bf16(dst []byte, at int) (finite bool) {
 	elements := len(dst) / 2
 	src, run := d.t.part(at, at+elements), d.t.Scales.Run
 	switch {
+	case d.t.taps > 0:
+		return false
 	case d.table == nil:
 		return d.t.DType.Block().DecodeBF16(dst, src)
 	case run == 0:

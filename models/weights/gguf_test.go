@@ -278,20 +278,6 @@ func TestAFolderWithAGGUFFileIsACheckpoint(t *testing.T) {
 	}
 }
 
-func TestHalfAnAutoencoderIsRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "vae.gguf")
-	w, err := CreateGGUF(path, nil, []GGUFValue{{"general.architecture", "vae3d"}})
-	if err == nil {
-		err = w.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenComponent(path, VAE); err == nil || !strings.Contains(err.Error(), "original vae/") {
-		t.Errorf("error %v", err)
-	}
-}
-
 func FuzzOpenGGUF(f *testing.F) {
 	f.Add(ggufSample())
 	f.Add(ggufOf(magic3, 1, 0, "a", uint32(1), 4, uint32(0), 0, make([]byte, 64)))

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// GGUFValue is a key of a GGUF file's header with its value, a string or a uint32.
+// GGUFValue is a key of a GGUF file's header with its value: a string, a uint32 or a float32.
 type GGUFValue struct {
 	Key   string
 	Value any
@@ -38,6 +38,8 @@ func (w *Writer) ggufHeader(metadata []GGUFValue) ([]byte, error) {
 			b = appendGGUFString(le.AppendUint32(b, ggufString), value)
 		case uint32:
 			b = le.AppendUint32(le.AppendUint32(b, ggufU32), value)
+		case float32:
+			b = le.AppendUint32(le.AppendUint32(b, ggufF32), math.Float32bits(value))
 		default:
 			return nil, fmt.Errorf("metadata %q: a %T cannot be written", v.Key, v.Value)
 		}
