@@ -13,8 +13,12 @@ type GGUFValue struct {
 	Value any
 }
 
-// maxGGUFAxes is what ggml's tensors have at most.
-const maxGGUFAxes = 4
+// maxGGUFAxes and maxGGMLName are what ggml's tensors have at most (ggml, include/ggml.h, GGML_MAX_DIMS and GGML_MAX_NAME):
+// axes, and bytes of a name. ggml refuses a file that goes beyond.
+const (
+	maxGGUFAxes = 4
+	maxGGMLName = 63
+)
 
 // CreateGGUF starts a GGUF file (version 3) of exactly the given tensors, in this order. Finish with Close or Abort.
 func CreateGGUF(path string, tensors []TensorInfo, metadata []GGUFValue) (*Writer, error) {
@@ -54,8 +58,8 @@ func (w *Writer) ggufHeader(metadata []GGUFValue) ([]byte, error) {
 			return nil, fmt.Errorf("tensor %q declared twice", t.Name)
 		case !ok:
 			return nil, fmt.Errorf("tensor %q: GGUF has no type %s", t.Name, t.DType)
-		case len(t.Shape) > maxGGUFAxes || len(t.Name) > maxGGUFName:
-			return nil, fmt.Errorf("tensor %q: shape %v has more axes than GGUF has (%d), or its name is too long", t.Name, t.Shape, maxGGUFAxes)
+		case len(t.Shape) > maxGGUFAxes || len(t.Name) > maxGGMLName:
+			return nil, fmt.Errorf("tensor %q: shape %v has more axes than ggml takes (%d), or its name more bytes (%d)", t.Name, t.Shape, maxGGUFAxes, maxGGMLName)
 		case !fits || place > math.MaxInt64-n-ggufAlign:
 			return nil, fmt.Errorf("tensor %q: shape %v is too large, or its rows do not fill records of %s", t.Name, t.Shape, t.DType)
 		}
