@@ -189,6 +189,11 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 		if settings.hasFirstFrame() && p.nets.vae.DecoderOnly() {
 			return nil, errNoEncoder()
 		}
+		if r.LoRA != nil {
+			if err := p.SetLoRA(ctx, *r.LoRA...); err != nil {
+				return nil, err
+			}
+		}
 		p.adapt(&settings)
 	}
 	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, progress: r.Progress, told: r.Expanding,
