@@ -26,10 +26,8 @@ func (p *Pipeline) planner(o Options, r Request, limits PlanLimits) (*planner, e
 		return nil, err
 	}
 	planner.nets, planner.tok = p.planNetworks(), p.qwenTok
-	if r.Resume == nil {
-		if err := p.adapting(r, func(set *lora.Set) error { planner.out.Settings.adapt(set); return nil }); err != nil {
-			return nil, err
-		}
+	if err := p.adapting(r, func(set *lora.Set) error { planner.adapt(set, r); return nil }); err != nil {
+		return nil, err
 	}
 	planner.limits.Rates.Compute = p.device.Rates().Compute[p.rateKey()]
 	return planner, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/lora"
 	"github.com/vkandinsky/vkandinsky/models/tokenizer"
 	"github.com/vkandinsky/vkandinsky/models/vae"
 	"github.com/vkandinsky/vkandinsky/models/weights"
@@ -138,18 +139,22 @@ func PlanRun(config *configs.Config, c *Checkpoint, o Options, r Request, limits
 	if err != nil {
 		return nil, err
 	}
-	if r.Resume == nil {
-		p.out.Settings.adapt(adapters)
-	}
-	if err := adapters.Close(); err != nil {
-		return nil, err
-	}
+	defer func() { err = oneline.Join(err, adapters.Close()) }()
 	closeAll, err := p.nets.open(c)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = oneline.Join(err, closeAll()) }()
+	p.adapt(adapters, r)
 	return p.run()
+}
+
+// adapt applies adapters; what a plan asks of them it may ask when they are closed.
+func (p *planner) adapt(set *lora.Set, r Request) {
+	if r.Resume == nil {
+		p.out.Settings.adapt(set)
+	}
+	p.nets.dit = set.Reader(p.nets.dit)
 }
 
 // run makes the plan and says what would help where it does not fit.
