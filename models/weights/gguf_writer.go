@@ -30,6 +30,16 @@ func CreateGGUF(path string, tensors []TensorInfo, metadata []GGUFValue) (*Write
 	return w.start(header)
 }
 
+// GGUFBytes is the size of the file that CreateGGUF makes of these tensors.
+func GGUFBytes(tensors []TensorInfo, metadata []GGUFValue) (int64, error) {
+	w := &Writer{order: slices.Clone(tensors), align: ggufAlign}
+	var err error
+	if w.head, err = w.ggufHeader(metadata); err != nil {
+		return 0, fmt.Errorf("weights: %w", err)
+	}
+	return w.Size(), nil
+}
+
 func (w *Writer) ggufHeader(metadata []GGUFValue) ([]byte, error) {
 	le := binary.LittleEndian
 	b := le.AppendUint32([]byte(ggufMagic), ggufVersion)
