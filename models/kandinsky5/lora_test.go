@@ -168,7 +168,7 @@ func TestAdaptersOnConvertedCheckpoints(t *testing.T) {
 	d, source := enginetest.Open(t), smallModel(t)
 	path := smallAdapter(t, openSmall(t, source), 0.02, "", "visual_transformer_blocks.1.feed_forward.in_layer", "visual_transformer_blocks.3.self_attention.to_value",
 		"visual_transformer_blocks.2.visual_modulation.out_layer")
-	for typ, host := range map[convert.Type]load.HostWeights{convert.Q8_0: "", convert.FP8: "", convert.Int8: load.Int8Weights} {
+	for typ, host := range map[convert.Type]load.HostWeights{convert.Q8_0: "", convert.Int8: load.Int8Weights} {
 		dir := filepath.Join(t.TempDir(), "model")
 		if err := os.CopyFS(dir, os.DirFS(source)); err != nil {
 			t.Fatal(err)

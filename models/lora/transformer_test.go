@@ -301,7 +301,7 @@ func TestAdaptersOnTheDeviceAreSwitched(t *testing.T) {
 	alike, _ := adapter(t, spec, adaptedModules(), 2)
 	other, _ := adapter(t, spec, adaptedModules()[2:5], 3)
 	var sets []*lora.Set
-	for _, paths := range [][]string{{first}, {alike}, {other}, {}, slices.Repeat([]string{first}, 9), {first}} { // nine times rank 4 are more than 32
+	for _, paths := range [][]string{{first}, {alike}, {other}, {}, slices.Repeat([]string{first}, 9)} { // nine times rank 4 are more than 32
 		var sources []lora.Source
 		for _, path := range paths {
 			sources = append(sources, lora.Source{Path: path, Weight: 1})
