@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vkandinsky/vkandinsky/internal/numeric"
 )
 
 // ggmlFile opens a file that ggml wrote (testdata/ggml/ggml.py write).
@@ -31,7 +33,7 @@ func TestGGMLRecordsDecodeAsInGGML(t *testing.T) {
 		kinds++
 		coded, _ := f.Tensor(kind)
 		want, _ := f.Tensor(name)
-		if coded.DType.String() != strings.ToUpper(kind) || !slices.Equal(coded.Shape, []int{3, 64}) {
+		if coded.DType.String() != strings.ToUpper(kind) || !slices.Equal(coded.Shape, []int{3, 256}) {
 			t.Errorf("%s is %s %v", kind, coded.DType, coded.Shape)
 			continue
 		}
@@ -43,8 +45,29 @@ func TestGGMLRecordsDecodeAsInGGML(t *testing.T) {
 			}
 		}
 	}
-	if kinds != 8 {
-		t.Errorf("%d types were compared, want 8", kinds)
+	if kinds != 11 {
+		t.Errorf("%d types were compared, want 11", kinds)
+	}
+}
+
+// TestGGMLRecordsAreReadInParts reads rows and single records, and as bfloat16.
+func TestGGMLRecordsAreReadInParts(t *testing.T) {
+	f := ggmlFile(t)
+	for _, kind := range []string{"q4_0", "q8_0", "q4_K", "q5_K", "q6_K"} {
+		coded, _ := f.Tensor(kind)
+		all := coded.Float32s()
+		if got := coded.Rows(1, 2).Float32s(); !slices.Equal(got, all[256:]) {
+			t.Errorf("%s: rows 1 and 2 differ", kind)
+		}
+		last := make([]float32, 256)
+		if err := coded.Values(last, 512); err != nil || !slices.Equal(last, all[512:]) {
+			t.Errorf("%s: the last record differs, error %v", kind, err)
+		}
+		got, want := make([]byte, 2*len(all)), make([]byte, 2*len(all))
+		numeric.BF16FromF32s(want, all)
+		if err := ConvertFinite(got, coded, BF16); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: as bfloat16 it differs, error %v", kind, err)
+		}
 	}
 }
 
