@@ -33,8 +33,9 @@ type Swapper struct {
 	stream  *engine.Stream // of all copies
 	slots   []memory.Region
 	loader  loader
-	next    int   // streamed accesses acquired so far
-	held    []int // per block: the load it is held by, −1
+	next    int    // streamed accesses acquired so far
+	held    []int  // per block: the load it is held by, −1
+	fresh   []bool // per resident block: read since it was last acquired
 	counter Counters
 
 	spansMu sync.Mutex
@@ -95,6 +96,7 @@ func (c Counters) Since(earlier Counters) Counters {
 type Block struct {
 	Mem   memory.Region // BlockBytes bytes
 	Ready engine.Point  // valid after this point; the zero Point means always
+	Fresh bool          // its bytes came since it was last acquired: what work wrote over them before is gone
 }
 
 // New allocates the slots, loads the resident blocks and starts to load the first streamed ones. Errors are a
@@ -112,7 +114,7 @@ func New(ctx context.Context, d *engine.Device, source Source, config Config) (*
 	if config.Ring == 0 {
 		config.Ring = defaultRing
 	}
-	s := &Swapper{config: config, device: d, source: source, held: make([]int, config.Plan.Blocks)}
+	s := &Swapper{config: config, device: d, source: source, held: make([]int, config.Plan.Blocks), fresh: make([]bool, config.Plan.Blocks)}
 	for k := range s.held {
 		s.held[k] = -1
 	}
@@ -193,7 +195,7 @@ func (s *Swapper) loadResidents(ctx context.Context, wanted func(i int) bool) er
 		if err != nil {
 			return err
 		}
-		busy[k] = value
+		busy[k], s.fresh[block] = value, true
 		s.counter.Bytes += size
 	}
 	return transfer.Finish(ctx)
@@ -222,7 +224,9 @@ func (s *Swapper) Acquire(ctx context.Context, i int) (Block, error) {
 	s.counter.Accesses++
 	if home := s.config.Plan.Home[i]; home >= 0 {
 		s.counter.Hits++
-		return Block{Mem: s.slots[home]}, nil
+		fresh := s.fresh[i]
+		s.fresh[i] = false
+		return Block{Mem: s.slots[home], Fresh: fresh}, nil
 	}
 	load := s.config.Plan.Load(s.next)
 	if load.Block != i {
@@ -237,7 +241,7 @@ func (s *Swapper) Acquire(ctx context.Context, i int) (Block, error) {
 	if err := ctx.Err(); err != nil { // waiting for a slow file can take long
 		return Block{}, err
 	}
-	return Block{Mem: s.slots[load.Slot], Ready: ready}, nil
+	return Block{Mem: s.slots[load.Slot], Ready: ready, Fresh: true}, nil
 }
 
 // Release tells that all work recorded on the stream so far includes the last use of block i. It submits that work.

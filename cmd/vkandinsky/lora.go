@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,7 +17,18 @@ import (
 )
 
 // loraFlags name the adapters that change the transformer.
-type loraFlags struct{ adapters []string }
+type loraFlags struct {
+	adapters []string
+	own      bool          // an entry of a list of clips names adapters of its own
+	checked  []lora.Source // these files were checked for another clip
+}
+
+// replace forgets the command line's adapters when an entry of a list of clips names its first.
+func (l *loraFlags) replace() {
+	if !l.own {
+		l.adapters, l.own = nil, true
+	}
+}
 
 func (l *loraFlags) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&l.adapters, "lora", nil, "`FILE[:WEIGHT]` of a LoRA adapter (.safetensors) that changes the transformer, as strongly as its weight says: 1 by default, below 0 the other way; may be given several times, effects add up")
@@ -31,6 +43,9 @@ func (l *loraFlags) sources(config *configs.Config) ([]lora.Source, error) {
 			return nil, badInput(fmt.Errorf("--lora %q: %w", text, err))
 		}
 		out = append(out, s)
+	}
+	if slices.Equal(out, l.checked) {
+		return out, nil
 	}
 	return out, badInput(kandinsky5.CheckLoRA(config, out))
 }

@@ -136,3 +136,38 @@ func TestBenchAppliesLoRAsToMadeUpWeights(t *testing.T) {
 	startOK(t, append(args, path+":0.5")...)
 	start(t, append(args, path+"x")...).wantLine(t, exitBadInput, filepath.Base(path)+"x")
 }
+
+// TestEntriesOfAListHaveAdaptersOfTheirOwn: adapters are switched between the clips of a list, with their triggers, as if each
+// were made alone.
+func TestEntriesOfAListHaveAdaptersOfTheirOwn(t *testing.T) {
+	dir := t.TempDir()
+	first, second := tinyAdapter(t, "visual_transformer_blocks.1.feed_forward.out_layer", 3), tinyAdapter(t, "visual_transformer_blocks.0.feed_forward.out_layer", -2)
+	list := writeFile(t, filepath.Join(dir, "list.yaml"), "- A fox.\n- prompt: A fox.\n  lora: "+second+":0.5\n- prompt: A fox.\n  lora: []\n- prompt: A fox.\n  lora: ['"+first+"', '"+second+":-1']\n")
+	var made []generated
+	parseJSON(t, startOK(t, drawn("--prompt-file", list, "--lora", first, "-o", filepath.Join(dir, "x.png"), "--json")...).stdout, &made)
+	if len(made) != 4 {
+		t.Fatalf("%d clips", len(made))
+	}
+	seen := map[string]bool{}
+	for k, adapters := range [][]string{{"--lora", first}, {"--lora", second + ":0.5"}, nil, {"--lora", first, "--lora", second + ":-1"}} {
+		b, err := os.ReadFile(made[k].Output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k == 1 || k == 3 {
+			alone := filepath.Join(dir, "alone.png")
+			startOK(t, drawn(append([]string{"--prompt", "A fox.", "-o", alone}, adapters...)...)...)
+			if a, err := os.ReadFile(alone); err != nil || !bytes.Equal(a, b) {
+				t.Errorf("clip %d is not that of a run alone (%v)", k+1, err)
+			}
+		}
+		if len(made[k].Settings.LoRA) != len(adapters)/2 || seen[string(b)] {
+			t.Errorf("clip %d has adapters %+v, or the picture of another", k+1, made[k].Settings.LoRA)
+		}
+		seen[string(b)] = true
+	}
+	writeFile(t, list, "- A fox.\n- prompt: B\n  lora: none.safetensors\n")
+	if status, _, stderr := invoke(t, drawn("--prompt-file", list, "-o", filepath.Join(dir, "y.png"))...); status != exitBadInput || !strings.Contains(stderr, "list.yaml:2: ") || !strings.Contains(stderr, "none.safetensors") {
+		t.Errorf("status %d, %q", status, stderr)
+	}
+}

@@ -170,6 +170,9 @@ func (o *generateOptions) clip(f *flags, order order, shared *job, log *slog.Log
 		log = slog.New(slog.DiscardHandler) // what is to be said about all was said of the first
 	}
 	own := &generateOptions{}
+	if shared != nil {
+		own.lora.checked = shared.options.LoRA
+	}
 	var set flags
 	own.register(&set)
 	if _, err := set.parse("generate", f.args); err != nil {
@@ -182,6 +185,10 @@ func (o *generateOptions) clip(f *flags, order order, shared *job, log *slog.Log
 		case "output":
 			own.output.file, named = value, true
 			continue
+		case "lora":
+			if own.lora.replace(); value == "" {
+				continue // an empty list: none
+			}
 		case "expand_prompt":
 			value = map[string]string{"true": "1", "false": "0"}[value]
 		}
@@ -316,6 +323,7 @@ func (m *many) request(k int) (kandinsky5.Request, error) {
 	cl, first := m.clips[k], m.clips[0].job
 	r := cl.job.request
 	r.Expanding, r.Progress = first.request.Expanding, first.request.Progress
+	r.LoRA = &cl.job.options.LoRA
 	was := cl.options.request.picture
 	if was == nil {
 		return r, nil
@@ -357,7 +365,7 @@ func (m *many) admit(ctx context.Context, c *console, d *engine.Device, p *kandi
 
 // planKey is the same for requests that take the same memory.
 func planKey(r kandinsky5.Request, picture *receipt.Picture) string {
-	key := fmt.Sprint(r.Width, r.Height, r.Seconds, r.Steps, r.Guidance, r.MagCache, r.ExpandPrompt)
+	key := fmt.Sprint(r.Width, r.Height, r.Seconds, r.Steps, r.Guidance, r.MagCache, r.ExpandPrompt, *r.LoRA)
 	if picture != nil {
 		key += picture.SHA256
 	}

@@ -18,6 +18,7 @@ type planOptions struct {
 	tflops  float64
 	busRate string
 	picture string
+	types   bool
 	json    bool
 }
 
@@ -38,6 +39,7 @@ func planCommand() *command {
 		examples: []string{
 			"vkandinsky plan --config config_5s_i2v_pro_20b --vram 24GiB --ram 64GiB --tflops 60 --bus-rate 24GB/s",
 			"vkandinsky plan --config k5_pro_i2v_5s_sft_hd --vram 16GiB --ram 32GiB --picture plan.svg",
+			"vkandinsky plan --config config_5s_i2v_pro_20b --blocks-in-memory 2 --types",
 			"vkandinsky plan --checkpoint-dir Kandinsky-5.0-I2V-Pro-sft-5s-Diffusers --device 0 --json",
 		},
 	}
@@ -58,6 +60,7 @@ func planCommand() *command {
 	o.device.register(cmd.flags.group("Device"))
 	f = cmd.flags.group("Output")
 	f.StringVar(&o.picture, "picture", "", "draw what lies in memory stage by stage: `FILE`.svg")
+	f.BoolVar(&o.types, "types", false, "print instead what the transformer takes in every type of file and every way to hold its blocks")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	o.log.register(f)
 	cmd.run = func(ctx context.Context, c *console, args []string) error {
@@ -77,6 +80,9 @@ func (o *planOptions) run(ctx context.Context, c *console, cmd *command) error {
 	work, err := o.work(cmd, log)
 	if err != nil {
 		return err
+	}
+	if o.types {
+		return o.printTypes(c, work)
 	}
 	given, err := o.rates(cmd)
 	if err != nil {
@@ -107,6 +113,18 @@ func (o *planOptions) run(ctx context.Context, c *console, cmd *command) error {
 		return err
 	}
 	return plan.Error(limits)
+}
+
+// printTypes prints what weights take.
+func (o *planOptions) printTypes(c *console, work planWork) error {
+	w, err := newWeightTypes(work.config, work.options)
+	switch {
+	case err != nil:
+		return badInput(err)
+	case o.json:
+		return c.printJSON(w)
+	}
+	return w.print(c.out)
 }
 
 // planWork is what the flags ask to plan.

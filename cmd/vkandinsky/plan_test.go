@@ -184,3 +184,27 @@ func TestGenerateSaysWhatItChoseAndWhatItTook(t *testing.T) {
 		t.Errorf("the second run does not predict:\n%s", second.stderr)
 	}
 }
+
+// TestPlanOfTypes: the table is of the same numbers as a plan, and of what converting gives (models/convert tests that).
+func TestPlanOfTypes(t *testing.T) {
+	flags := []string{"plan", "--config", "config_5s_i2v_pro_20b", "--blocks-in-memory", "2", "-q"}
+	status, stdout, stderr := invoke(t, append(flags, "--types", "--json")...)
+	var types weightTypes
+	parseJSON(t, stdout, &types)
+	if status != 0 || types.Parameters != 19311325248 || types.Blocks != 60 || len(types.Held) != 4 || len(types.Files) != 10 {
+		t.Fatalf("status %d, %+v\n%s", status, types, stderr)
+	}
+	for _, h := range types.Held[:3] {
+		_, stdout, _ := invoke(t, append(append(flags, "--vram", "80GiB", "--ram", "100GiB", "--host-tier", "pinned", "--json"), strings.Fields(h.Flags)...)...)
+		var plan struct {
+			Block int64 `json:"block_bytes"`
+			Bus   int64 `json:"bytes_per_step"`
+		}
+		if parseJSON(t, stdout, &plan); plan.Block != h.Block || plan.Bus != h.Bus || h.Pinned != h.Bus {
+			t.Errorf("%+v, the plan has %+v", h, plan)
+		}
+	}
+	if status, stdout, _ = invoke(t, append(flags, "--types")...); status != 0 || !strings.Contains(stdout, "q4_0, gguf         10.17 GiB") || !strings.Contains(stdout, "584.3 MiB") {
+		t.Errorf("status %d\n%s", status, stdout)
+	}
+}

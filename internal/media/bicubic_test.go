@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
 func TestBicubicOfAConstantPicture(t *testing.T) {
@@ -151,4 +153,29 @@ func floatBicubic(im *Image, height, width int) []float64 {
 		out[k] = along(im.Height, height, y, func(j int) float64 { return wide[3*(j*width+x)+c] })
 	}
 	return out
+}
+
+// TestBicubicIsBitEqualToTheReference has pictures that PyTorch resized (testdata/bicubic.py).
+func TestBicubicIsBitEqualToTheReference(t *testing.T) {
+	f, err := weights.Open("testdata/bicubic.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cases := len(f.Names()) / 2
+	for k := range cases {
+		in, want := fromPlanes(t, f, fmt.Sprintf("%d.in", k)), fromPlanes(t, f, fmt.Sprintf("%d.out", k))
+		got, wrong, most := ResizeBicubicAntialias(in, want.Height, want.Width), 0, 0
+		for j, w := range want.Pix {
+			if off := max(int(got.Pix[j])-int(w), int(w)-int(got.Pix[j])); off > 0 {
+				wrong, most = wrong+1, max(most, off)
+			}
+		}
+		if wrong > 0 {
+			t.Errorf("%d×%d to %d×%d: %d of %d samples differ, by up to %d", in.Height, in.Width, want.Height, want.Width, wrong, len(want.Pix), most)
+		}
+	}
+	if cases != 6 {
+		t.Errorf("%d cases, want 6", cases)
+	}
 }

@@ -11,6 +11,8 @@ import (
 	"os"
 
 	"golang.org/x/image/webp"
+
+	"github.com/vkandinsky/vkandinsky/internal/jpegdec"
 )
 
 // Limits of what LoadImage takes. They are checked on the file's header, before its pixels are allocated.
@@ -80,11 +82,23 @@ func sniff(data []byte) (string, configFunc, decodeFunc) {
 	case bytes.HasPrefix(data, []byte("\x89PNG\r\n\x1a\n")):
 		return "PNG", png.DecodeConfig, png.Decode
 	case bytes.HasPrefix(data, []byte("\xff\xd8\xff")):
-		return "JPEG", jpeg.DecodeConfig, jpeg.Decode
+		return "JPEG", jpeg.DecodeConfig, decodeJPEG
 	case len(data) >= 12 && string(data[:4]) == "RIFF" && string(data[8:12]) == "WEBP":
 		return "WebP", webpConfig, webp.Decode
 	}
 	return "", nil, nil
+}
+
+// decodeJPEG decodes to the reference's samples where it can, else as Go does, whose errors are also the last word.
+func decodeJPEG(r io.Reader) (image.Image, error) {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	if m, err := jpegdec.Decode(data); err == nil {
+		return m, nil
+	}
+	return jpeg.Decode(bytes.NewReader(data))
 }
 
 func checkHeader(config configFunc, data []byte) error {

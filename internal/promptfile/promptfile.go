@@ -30,7 +30,8 @@ type Job struct {
 	Values []Value
 }
 
-// Value is something an entry says: the name of a setting, with underscores, and its value as text.
+// Value is something an entry says: the name of a setting, with underscores, and its value as text. A list has a Value for each
+// of its texts; an empty one has one, "".
 type Value struct{ Name, Text string }
 
 // Get returns a value, "" where the job does not say it.
@@ -51,13 +52,14 @@ const (
 	whole   kind = "a whole number"
 	number  kind = "a number"
 	boolean kind = "true or false"
+	texts   kind = "text or a list of texts"
 )
 
 // kinds are the settings that an entry may have.
 func kinds() map[string]kind {
 	return map[string]kind{
 		"prompt": text, "image": text, "negative_prompt": text, "output": text, "seed": whole, "width": whole, "height": whole, "video_duration": whole,
-		"sample_steps": whole, "guidance_weight": number, "scheduler_scale": number, "magcache": boolean, "expand_prompt": boolean,
+		"sample_steps": whole, "guidance_weight": number, "scheduler_scale": number, "magcache": boolean, "expand_prompt": boolean, "lora": texts,
 	}
 }
 
@@ -202,21 +204,44 @@ func parseEntry(n *yaml.Node) (Job, int, error) {
 		want, ok := known[name]
 		switch {
 		case key.Kind != yaml.ScalarNode || !ok:
-			return job, key.Line, fmt.Errorf("unknown setting %.60q: an entry has prompt, image, negative_prompt, output, seed, width, height, video_duration, sample_steps, guidance_weight, scheduler_scale, magcache, expand_prompt", key.Value)
+			return job, key.Line, fmt.Errorf("unknown setting %.60q: an entry has prompt, image, negative_prompt, output, seed, width, height, video_duration, sample_steps, guidance_weight, scheduler_scale, magcache, expand_prompt, lora", key.Value)
 		case seen[name]:
 			return job, key.Line, fmt.Errorf("%s is given twice", name)
 		}
 		seen[name] = true
-		v, err := scalar(name, want, value)
+		values, line, err := parseValue(name, want, value)
 		if err != nil {
-			return job, value.Line, err
+			return job, line, err
 		}
-		job.Values = append(job.Values, v)
+		job.Values = append(job.Values, values...)
 	}
 	if !seen["prompt"] {
 		return job, n.Line, errors.New("the entry has no prompt")
 	}
 	return job, n.Line, nil
+}
+
+// parseValue reads a value, or several where a kind allows them. After an error it returns the line.
+func parseValue(name string, want kind, n *yaml.Node) ([]Value, int, error) {
+	if want == texts && n.Kind == yaml.SequenceNode {
+		if len(n.Content) == 0 {
+			return []Value{{name, ""}}, n.Line, nil
+		}
+		var out []Value
+		for _, item := range n.Content {
+			v, err := scalar(name, text, item)
+			if err != nil {
+				return nil, item.Line, err
+			}
+			out = append(out, v)
+		}
+		return out, n.Line, nil
+	}
+	if want == texts && n.Kind == yaml.ScalarNode {
+		want = text
+	}
+	v, err := scalar(name, want, n)
+	return []Value{v}, n.Line, err
 }
 
 // scalar reads a value of a kind.

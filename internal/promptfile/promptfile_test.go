@@ -3,6 +3,7 @@ package promptfile
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,6 +76,10 @@ func TestMistakesNameTheLine(t *testing.T) {
 		"half a step":           {"a.yaml", "- prompt: a\n  sample_steps: 1.5\n", "sample_steps must be a whole number"},
 		"no number":             {"a.yaml", "- prompt: a\n  guidance_weight: .nan\n", "guidance_weight must be a number"},
 		"an infinite number":    {"a.yaml", "- prompt: a\n  guidance_weight: 1e999\n", "guidance_weight must be a number"},
+		"a list of nothing":     {"a.yaml", "- prompt: a\n  lora: [x, ~]\n", "a.yaml:2: lora must be text"},
+		"a list of lists":       {"a.yaml", "- prompt: a\n  lora: [[x]]\n", "lora must be text"},
+		"a mapping of adapters": {"a.yaml", "- prompt: a\n  lora: {x: 1}\n", "lora must be text or a list of texts"},
+		"a list of prompts":     {"a.yaml", "- prompt: [a, b]\n", "prompt must be text"},
 		"perhaps":               {"a.yaml", "- prompt: a\n  magcache: perhaps\n", "magcache must be true or false"},
 		"an alias":              {"a.yaml", "- &a x\n- *a\n", "aliases"},
 		"too many":              {"a.txt", strings.Repeat("a\n", maxJobs+1), "too many"},
@@ -124,4 +129,16 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestLoRAMayBeOneOrSeveralOrNone(t *testing.T) {
+	jobs, err := Parse("a.yaml", []byte("- prompt: a\n  lora: x.safetensors:0.5\n- prompt: b\n  lora: [x, 'y:2']\n- prompt: c\n  lora: []\n"))
+	if err != nil || len(jobs) != 3 {
+		t.Fatalf("%d jobs, error %v", len(jobs), err)
+	}
+	for k, want := range [][]Value{{{"lora", "x.safetensors:0.5"}}, {{"lora", "x"}, {"lora", "y:2"}}, {{"lora", ""}}} {
+		if got := jobs[k].Values[1:]; !slices.Equal(got, want) {
+			t.Errorf("entry %d says %v, want %v", k+1, got, want)
+		}
+	}
 }

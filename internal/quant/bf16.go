@@ -10,9 +10,13 @@ import (
 // to nearest even, in less time, because which values can be NaN or infinite is seen from the scales. The functions return
 // false, and leave the result undefined, where that may be so; the caller then takes the slow way, which tells where.
 
-// DecodeBF16 gives the values of whole records as little-endian bfloat16; len(dst) must be 64 bytes for each record of src.
+// DecodeBF16 gives the values of whole records as little-endian bfloat16; len(dst) must be twice Len for each record of src.
+// Formats that are not written are left to the slow way.
 func (b Block) DecodeBF16(dst, src []byte) (finite bool) {
 	size := b.mustFit("DecodeBF16", len(dst)/2, len(src))
+	if b >= Q4_K {
+		return false
+	}
 	for len(dst) > 0 {
 		out, in := dst[:2*BlockLen], src[:size]
 		if allOnes(in) || (b == Q4_1 || b == Q5_1) && allOnes(in[2:]) {

@@ -19,9 +19,12 @@ const (
 	Q5_0                  // f16 d, 32 fifth bits, 16 bytes: d·(q−16)
 	Q5_1                  // f16 d, f16 m, 32 fifth bits, 16 bytes: d·q + m
 	Q8_0                  // f16 d, 32 signed bytes: d·q
+	Q4_K                  // the others: see kblock.go
+	Q5_K
+	Q6_K
 )
 
-// BlockLen is the number of elements of a record, in every format.
+// BlockLen is the number of elements of a record, in every format that is written; see Block.Len.
 const BlockLen = 32
 
 const halfLen = BlockLen / 2
@@ -39,13 +42,39 @@ func (b Block) Bytes() int {
 		return 8 + halfLen
 	case Q8_0:
 		return 2 + BlockLen
+	case Q4_K:
+		return 4 + 12 + kLen/2
+	case Q5_K:
+		return 4 + 12 + kLen/8 + kLen/2
+	case Q6_K:
+		return kLen/2 + kLen/4 + kLen/16 + 2
 	}
 	return 0
 }
 
-// Decode gives the values of whole records; len(dst) must be 32 for each record of src.
+// Len is the number of elements of a record.
+func (b Block) Len() int {
+	if b >= Q4_K {
+		return kLen
+	}
+	return BlockLen
+}
+
+// Decode gives the values of whole records; len(dst) must be Len for each record of src.
 func (b Block) Decode(dst []float32, src []byte) {
 	size := b.mustFit("Decode", len(dst), len(src))
+	for b >= Q4_K && len(dst) > 0 {
+		out := (*[kLen]float32)(dst)
+		switch b {
+		case Q4_K:
+			decodeQ4K(out, src)
+		case Q5_K:
+			decodeQ5K(out, src)
+		case Q6_K:
+			decodeQ6K(out, src)
+		}
+		dst, src = dst[kLen:], src[size:]
+	}
 	for len(dst) > 0 {
 		out, in := (*[BlockLen]float32)(dst), src[:size]
 		d := half(in)
@@ -96,7 +125,7 @@ func decode5(out *[BlockLen]float32, packed, fifth []byte, d, m float32) {
 // mustFit panics unless bytes are the records of elements; it returns a record's size.
 func (b Block) mustFit(op string, elements, bytes int) int {
 	size := b.Bytes()
-	if size == 0 || elements%BlockLen != 0 || bytes != elements/BlockLen*size {
+	if size == 0 || elements%b.Len() != 0 || bytes != elements/b.Len()*size {
 		panic(fmt.Sprintf("quant.%s: %d bytes are not %d elements of block format %d", op, bytes, elements, b))
 	}
 	return size

@@ -2,15 +2,19 @@ package quant
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
 )
 
-// Encode codes runs of 32 finite values; len(src) must be a multiple of 32 and dst hold its records. A record whose scale
+// Encode codes runs of 32 finite values, in formats of that length; len(src) must be a multiple of 32 and dst hold its records. A record whose scale
 // passes fp16's range (values beyond 5e5 in Q4_0, 8e6 in Q8_0) decodes to infinities or NaN.
 func (b Block) Encode(dst []byte, src []float32) {
 	size := b.mustFit("Encode", len(src), len(dst))
+	if b.Len() != BlockLen {
+		panic(fmt.Sprintf("quant.Encode: block format %d is not written", b))
+	}
 	for len(src) > 0 {
 		in, out := (*[BlockLen]float32)(src), dst[:size]
 		switch b {

@@ -145,7 +145,7 @@ func checkOut(o Options, n network) error {
 }
 
 func (r *Report) convert(ctx context.Context, o Options, n network, ckpt *weights.Checkpoint) error {
-	p := newPlan(ckpt, n.component, o.Type, r.Format)
+	p := newPlan(tensorsOf(ckpt), n.component, o.Type, r.Format)
 	r.Tensors, r.LeftOut = len(p.outputs), p.leftOut
 	w, err := p.create(o.Out, n, o.Type)
 	if err != nil {

@@ -24,11 +24,21 @@ type plan struct {
 	leftOut []string // tensors that the new file does not take
 }
 
-// newPlan decides about every tensor of a network.
-func newPlan(ckpt *weights.Checkpoint, c weights.Component, t Type, f Format) plan {
-	p := plan{format: f}
+// tensorsOf lists a checkpoint's tensors.
+func tensorsOf(ckpt *weights.Checkpoint) []weights.Tensor {
+	var out []weights.Tensor
 	for _, name := range ckpt.Names() {
-		s, _ := ckpt.Tensor(name)
+		t, _ := ckpt.Tensor(name)
+		out = append(out, t)
+	}
+	return out
+}
+
+// newPlan decides about every tensor of a network.
+func newPlan(tensors []weights.Tensor, c weights.Component, t Type, f Format) plan {
+	p := plan{format: f}
+	for _, s := range tensors {
+		name := s.Name
 		if !s.IsWeight() || s.Elements() == 0 || f == GGUF && c == weights.Qwen && !inQwenText(name) {
 			p.leftOut = append(p.leftOut, name)
 			continue
@@ -60,15 +70,23 @@ func inQwenText(name string) bool {
 
 // create starts the new file.
 func (p plan) create(path string, n network, t Type) (*weights.Writer, error) {
+	if p.format == GGUF {
+		return weights.CreateGGUF(path, p.infos(), n.metadata(t))
+	}
+	return weights.Create(path, p.infos(), safetensorsMetadata())
+}
+
+// infos declares the tensors of the new file.
+func (p plan) infos() []weights.TensorInfo {
 	infos := make([]weights.TensorInfo, len(p.outputs))
 	for k, o := range p.outputs {
 		infos[k] = o.info
 	}
-	if p.format == GGUF {
-		return weights.CreateGGUF(path, infos, n.metadata(t))
-	}
-	return weights.Create(path, infos, map[string]string{"format": "pt"})
+	return infos
 }
+
+// safetensorsMetadata says what programs of PyTorch look for.
+func safetensorsMetadata() map[string]string { return map[string]string{"format": "pt"} }
 
 // metadata is what kandinsky.cpp's converter writes for a transformer. Of other networks it wants more than is known here, so
 // files of them are for this program.

@@ -50,8 +50,31 @@ type SwapOptions struct {
 	Room   func() int64
 	// Host says in what type blocks wait and cross the bus; empty: as the device computes with them.
 	Host load.HostWeights
+	// Adapters says where adapters are added to the visual blocks; empty: where it costs least.
+	Adapters Adapters
 	// Repeat makes copies move their bytes so many times, to measure with a slower bus; 0: once.
 	Repeat float64
+}
+
+// Adapters says where the products of low-rank adapters are added to the weights.
+type Adapters string
+
+// Places: the host adds them when it reads a block; the device when it has got one, with the factors beside it.
+const (
+	AdaptAnywhere Adapters = ""
+	AdaptOnHost   Adapters = "host"
+	AdaptOnDevice Adapters = "device"
+)
+
+// adaptsOnDevice decides by cost. Blocks in pinned memory are read once, and what the host adds then costs steps nothing.
+// Blocks of the Mapped tier, and some of the Mixed tier, are read in every step: for a block of the 20B model at rank 32 the host has 20 GFLOP to do, which
+// takes it longer than reading the block; for the device that is little beside the block's own work, and the bus moves one
+// hundredth more. It depends on the tier alone, so that results do not depend on the number of blocks in memory.
+func (o SwapOptions) adaptsOnDevice() bool {
+	if o.Adapters != AdaptAnywhere {
+		return o.Adapters == AdaptOnDevice
+	}
+	return o.Tier == swap.Mapped || o.Tier == swap.Mixed
 }
 
 // Model holds the weights of a transformer.
@@ -84,6 +107,7 @@ type stack struct {
 	swap   *swap.Swapper
 	packed load.Coded    // nil: blocks are moved as they are used
 	room   memory.Region // where packed ones are unpacked
+	half   bool          // multiply in fp16
 }
 
 // New reads the weights and brings to the device what the options keep there, but for the text blocks, which NewPass reads.
@@ -150,8 +174,11 @@ func layoutOf(r load.Reader, config Config, o Options) (l layout, err error) {
 			return l, err
 		}
 	}
-	l.visual, err = load.NewRoundedBlocks(spec, prefixes(visualPrefix, config.NumVisualBlocks), r, p, o.Linear)
-	return l, err
+	if l.visual, err = load.NewRoundedBlocks(spec, prefixes(visualPrefix, config.NumVisualBlocks), r, p, o.Linear); err != nil {
+		return l, err
+	}
+	l.visual = l.visual.Adapt(r, o.Visual.adaptsOnDevice())
+	return l, nil
 }
 
 const (
@@ -183,7 +210,7 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	out := &stack{blocks: blocks}
+	out := &stack{blocks: blocks, half: m.half}
 	if out.packed, err = o.pack(blocks); err != nil {
 		return nil, err
 	}
@@ -217,16 +244,6 @@ func (o SwapOptions) pack(blocks *load.Blocks) (load.Coded, error) {
 	return nil, nil
 }
 
-// with returns the stack with its blocks as another reader gives them.
-func (s *stack) with(r load.Reader) *stack {
-	next := *s
-	next.blocks = s.blocks.With(r)
-	if s.packed != nil {
-		next.packed = s.packed.With(r)
-	}
-	return &next
-}
-
 // source is what the swapper moves.
 func (s *stack) source() blockSource {
 	if s.packed != nil {
@@ -235,12 +252,16 @@ func (s *stack) source() blockSource {
 	return s.blocks
 }
 
-// bind returns a block's tensors, unpacked.
-func (s *stack) bind(stream *engine.Stream, mem memory.Region) load.Params {
+// bind returns a block's tensors, unpacked and adapted.
+func (s *stack) bind(stream *engine.Stream, b swap.Block) load.Params {
+	var p load.Params
 	if s.packed != nil {
-		return s.packed.Unpack(stream, mem, s.room)
+		p = s.packed.Unpack(stream, b.Mem, s.room)
+	} else {
+		p = s.blocks.Layout.Bind(b.Mem)
 	}
-	return s.blocks.Layout.Bind(mem)
+	p.Merge(stream, b.Fresh, s.half)
+	return p
 }
 
 // each brings block after block to the device and lets record add its work to the compute stream, between marks, unpacking within them.
@@ -257,7 +278,7 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 			stream.Wait(b.Ready)
 		}
 		stream.Mark(fmt.Sprintf("block %d begin", i))
-		if err := record(i, s.bind(stream, b.Mem)); err != nil {
+		if err := record(i, s.bind(stream, b)); err != nil {
 			return err
 		}
 		stream.Mark(fmt.Sprintf("block %d end", i))
@@ -279,8 +300,17 @@ func (m *Model) Counters() (swap.Counters, swap.Plan) {
 // Resize holds the visual blocks anew, with so many of them on the device and the others waiting in a tier, of which the Mixed
 // one pins so many. What is computed stays the same. All work on the model must be over. After an error the model holds no visual blocks and can only be closed.
 func (m *Model) Resize(ctx context.Context, slots int, tier swap.HostTier, pinned int) error {
-	blocks, held := m.visual.blocks, m.held
+	held := m.held
 	held.Slots, held.Stream, held.Tier, held.Pinned = slots, min(held.Stream, slots), tier, pinned
+	held.Adapters = AdaptOnHost // or on the device, as before: sums in another order would change bits
+	if m.held.adaptsOnDevice() {
+		held.Adapters = AdaptOnDevice
+	}
+	return m.rebuild(ctx, m.visual.blocks, held)
+}
+
+// rebuild holds other visual blocks in the place of those that there are.
+func (m *Model) rebuild(ctx context.Context, blocks *load.Blocks, held SwapOptions) error {
 	counters := m.visual.swap.Counters()
 	if err := m.closeVisual(); err != nil {
 		return err

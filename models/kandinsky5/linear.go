@@ -16,8 +16,8 @@ func (o Options) checkLinear() error {
 		return requestError("linear layers in int8 need mixed precision, not %v: leave --linear int8 or --precision %v out", o.Precision, o.Precision)
 	case o.HostWeights.Unpacks():
 		return requestError("linear layers in int8 wait and cross the bus in 8 bits as they are: leave --host-weights %s or --linear int8 out", o.HostWeights)
-	case o.HostTier == swap.Mapped:
-		return requestError("linear layers in int8 are rounded once, when the blocks are read, so these cannot wait in the checkpoint file: leave --linear int8 or --host-tier mapped out")
+	case o.HostTier == swap.Mapped || o.HostTier == swap.Mixed:
+		return requestError("linear layers in int8 are rounded once, when the blocks are read, so these cannot wait in the checkpoint file: leave --linear int8 or --host-tier %s out", o.HostTier)
 	}
 	return nil
 }

@@ -51,6 +51,18 @@ func (p *Pipeline) SetLoRA(ctx context.Context, sources ...lora.Source) error {
 	return err
 }
 
+// adapting calls use with the adapters that are in force for a request, those of the pipeline where it names none.
+func (p *Pipeline) adapting(r Request, use func(*lora.Set) error) (err error) {
+	if r.LoRA == nil || slices.Equal(*r.LoRA, p.opts.LoRA) {
+		return use(p.adapters)
+	}
+	set, err := OpenLoRA(p.ckpt.Config, *r.LoRA)
+	if err != nil {
+		return err
+	}
+	return oneline.Join(use(set), set.Close())
+}
+
 // span prints one number for two that are equal.
 func span[T int | float64](least [2]T) string {
 	if least[0] == least[1] {

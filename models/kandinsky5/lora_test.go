@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
+	"github.com/vkandinsky/vkandinsky/models/convert"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/lora"
 	"github.com/vkandinsky/vkandinsky/models/weights"
@@ -157,5 +159,38 @@ func TestTheTriggerIsBeforeAnExpandedPromptToo(t *testing.T) {
 	s := Settings{Prompt: "fox", ExpandedPrompt: "A red fox.", Trigger: "zoom, ", NegativePrompt: "dull", Guidance: 5}
 	if got := s.texts(); !slices.Equal(got, []string{"zoom, A red fox.", "dull"}) {
 		t.Errorf("texts are %q", got)
+	}
+}
+
+// TestAdaptersOnConvertedCheckpoints: added by the host or on the device, to weights of any type, adapters make nearly the same
+// picture, and with several blocks in memory the same.
+func TestAdaptersOnConvertedCheckpoints(t *testing.T) {
+	d, source := enginetest.Open(t), smallModel(t)
+	path := smallAdapter(t, openSmall(t, source), 0.02, "", "visual_transformer_blocks.1.feed_forward.in_layer", "visual_transformer_blocks.3.self_attention.to_value",
+		"visual_transformer_blocks.2.visual_modulation.out_layer")
+	for typ, host := range map[convert.Type]load.HostWeights{convert.Q8_0: "", convert.Int8: load.Int8Weights} {
+		dir := filepath.Join(t.TempDir(), "model")
+		if err := os.CopyFS(dir, os.DirFS(source)); err != nil {
+			t.Fatal(err)
+		}
+		ext := ".safetensors"
+		if typ == convert.Q8_0 {
+			ext = ".gguf"
+		}
+		convertIn(t, dir, weights.DiT, "transformer", ext, typ)
+		plain := madeOf(t, d, dir, Options{HostTier: swap.Pinned, HostWeights: host})
+		o := Options{HostTier: swap.Pinned, HostWeights: host, LoRA: []lora.Source{{Path: path, Weight: 1}}}
+		onHost := madeOf(t, d, dir, o)
+		o.HostTier, o.BlocksInMemory = swap.Mapped, 1
+		onDevice := madeOf(t, d, dir, o)
+		o.BlocksInMemory, o.StreamSlots = 3, 1
+		changed, off := levelsOff(onHost, plain), levelsOff(onDevice, onHost)
+		t.Logf("%s: the adapter changes %.2f levels, the device differs from the host by %.3f", typ, changed, off)
+		if !(off <= 0.2*changed) || changed == 0 {
+			t.Errorf("%s: the device differs from the host by %.3f levels, of %.2f that the adapter changes", typ, off, changed)
+		}
+		if more := madeOf(t, d, dir, o); !bytes.Equal(more, onDevice) {
+			t.Errorf("%s: with three blocks in memory the picture is another", typ)
+		}
 	}
 }

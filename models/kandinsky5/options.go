@@ -90,6 +90,8 @@ type Request struct {
 	// ExpandedPrompt, with ExpandPrompt, is what an earlier run has written out: it is encoded instead of Prompt, and the
 	// language model is not asked again.
 	ExpandedPrompt string
+	// LoRA, if not nil, are the adapters of this video and those after it, as if by SetLoRA.
+	LoRA *[]lora.Source
 	// Prepared, if not nil, is what Pipeline.Prepare gave for this request: its prompts are not expanded and encoded again.
 	Prepared *Prepared
 	// Digests asks for the hashes of what the stages give, see Result. They cost a copy of the latents to the host per

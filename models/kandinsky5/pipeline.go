@@ -44,6 +44,7 @@ type networks struct {
 	qwen4Bits                                    *load.Kept // what qwenReader has quantized, kept until the text is encoded
 	vaeConfig                                    weights.VAEConfig
 	vaeStored                                    weights.DType // of its matrices
+	vaeDecodes                                   bool          // it has no encoder
 	qwenConfig                                   weights.QwenConfig
 	clipConfig                                   weights.CLIPConfig
 }
@@ -110,11 +111,11 @@ func (n *networks) openVAE(c *Checkpoint) error {
 	if err != nil {
 		return err
 	}
-	n.vae, n.vaeReader, n.vaeStored = ckpt, load.FromCheckpoint(ckpt), storedType(ckpt)
+	n.vae, n.vaeReader, n.vaeStored, n.vaeDecodes = ckpt, load.FromCheckpoint(ckpt), storedType(ckpt), ckpt.DecoderOnly()
 	if n.vaeConfig, _, err = weights.LoadVAEConfig(c.Layout.VAE, ckpt); err != nil {
 		return err
 	}
-	return weights.Check(ckpt, weights.VAESpec(n.vaeConfig)).Err()
+	return weights.Check(ckpt, weights.VAESpecOf(ckpt, n.vaeConfig)).Err()
 }
 
 func (n *networks) openText(c *Checkpoint) error {
@@ -199,6 +200,14 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 		return nil, err
 	}
 	if settings.resume == nil {
+		if settings.hasFirstFrame() && p.nets.vaeDecodes {
+			return nil, errNoEncoder()
+		}
+		if r.LoRA != nil {
+			if err := p.SetLoRA(ctx, *r.LoRA...); err != nil {
+				return nil, err
+			}
+		}
 		p.adapt(&settings)
 	}
 	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, from: settings.resume, progress: r.Progress, told: r.Expanding,
@@ -356,7 +365,7 @@ func (g *run) ditOptions() (dit.Options, error) {
 	o.Visual.Tier, o.Visual.Pinned, o.Visual.Room = g.opts.HostTier, g.opts.PinnedBlocks, g.pinnedRoom
 	if tier := o.Visual.Tier; tier == "" || tier == swap.Mixed && o.Visual.Pinned == 0 && !g.auto {
 		o.Visual.Tier = swap.Pinned
-		needs, err := dit.Plan(dit.Request{Config: g.ckpt.ditConfig(), Reader: g.nets.ditReader, Options: o, Size: dit.Size{Frames: 1, Height: 16, Width: 16}, TextRows: 1, Branches: 1})
+		needs, err := g.heldNeeds(o)
 		if err != nil {
 			return o, err
 		}
@@ -364,9 +373,8 @@ func (g *run) ditOptions() (dit.Options, error) {
 			if o.Linear == load.LinearInt8 {
 				return o, pinnedOnly(needs.Pinned, g.hostRoom())
 			}
-			o.Visual.Pinned = mixedBlocks(g.hostRoom(), needs.PinnedLoad-needs.Pinned+leastStaging, needs.BlockBytes, len(needs.Plan.Streamed))
-			if o.Visual.Tier = swap.Mixed; o.Visual.Pinned == 0 {
-				o.Visual.Tier = swap.Mapped
+			if err := g.pinSome(&o); err != nil {
+				return o, err
 			}
 			g.log.Info("blocks stay in the checkpoint file: pinned host memory does not hold all", "needed", memory.Size(needs.Pinned), "free", memory.Size(g.hostRoom()), "pinned blocks", o.Visual.Pinned)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/models/lora"
 )
 
 // Plan plans a request for the pipeline's device, of which all is taken to be free that the budget allows.
@@ -25,8 +26,8 @@ func (p *Pipeline) planner(o Options, r Request, limits PlanLimits) (*planner, e
 		return nil, err
 	}
 	planner.nets, planner.tok = p.planNetworks(), p.qwenTok
-	if r.Resume == nil {
-		planner.out.Settings.adapt(p.adapters)
+	if err := p.adapting(r, func(set *lora.Set) error { planner.adapt(set, r); return nil }); err != nil {
+		return nil, err
 	}
 	planner.limits.Rates.Compute = p.device.Rates().Compute[p.rateKey()]
 	return planner, nil

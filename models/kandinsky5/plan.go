@@ -9,6 +9,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/lora"
 	"github.com/vkandinsky/vkandinsky/models/tokenizer"
 	"github.com/vkandinsky/vkandinsky/models/vae"
 	"github.com/vkandinsky/vkandinsky/models/weights"
@@ -117,6 +118,7 @@ type planNetworks struct {
 	dit, qwen, clip load.Reader
 	vaeStored       weights.DType
 	vae             weights.VAEConfig
+	vaeDecodes      bool // it has no encoder
 	qwenConfig      weights.QwenConfig
 	layout          weights.Layout // zero for the published networks
 	clipConfig      weights.CLIPConfig
@@ -139,18 +141,22 @@ func PlanRun(config *configs.Config, c *Checkpoint, o Options, r Request, limits
 	if err != nil {
 		return nil, err
 	}
-	if r.Resume == nil {
-		p.out.Settings.adapt(adapters)
-	}
-	if err := adapters.Close(); err != nil {
-		return nil, err
-	}
+	defer func() { err = oneline.Join(err, adapters.Close()) }()
 	closeAll, err := p.nets.open(c)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = oneline.Join(err, closeAll()) }()
+	p.adapt(adapters, r)
 	return p.run()
+}
+
+// adapt applies adapters; what a plan asks of them it may ask when they are closed.
+func (p *planner) adapt(set *lora.Set, r Request) {
+	if r.Resume == nil {
+		p.out.Settings.adapt(set)
+	}
+	p.nets.dit = set.Reader(p.nets.dit)
 }
 
 // run makes the plan and says what would help where it does not fit.
@@ -229,7 +235,7 @@ func (n *planNetworks) open(c *Checkpoint) (func() error, error) {
 // planNetworks are those of the pipeline's checkpoint.
 func (p *Pipeline) planNetworks() planNetworks {
 	return planNetworks{dit: p.nets.ditReader, qwen: p.nets.qwenReader, clip: p.nets.clipReader, vaeStored: p.nets.vaeStored,
-		vae: p.nets.vaeConfig, layout: p.ckpt.Layout, qwenConfig: p.nets.qwenConfig, clipConfig: p.nets.clipConfig}
+		vae: p.nets.vaeConfig, vaeDecodes: p.nets.vaeDecodes, layout: p.ckpt.Layout, qwenConfig: p.nets.qwenConfig, clipConfig: p.nets.clipConfig}
 }
 
 // plan makes the plan anew.

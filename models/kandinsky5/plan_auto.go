@@ -158,9 +158,12 @@ func (p *planner) hold(blocks, groups int) (d ditPlan, err error) {
 	case err != nil:
 		return d, err
 	case p.opts.HostTier == "":
-		p.hostTier(&r, d.needs)
+		err = p.hostTier(&r, d.needs)
 	case p.opts.HostTier == swap.Mixed:
 		p.pinSome(&r, d.needs)
+	}
+	if err != nil {
+		return d, err
 	}
 	if v := r.Options.Visual; v.Tier != chosen.Tier || v.Pinned != chosen.Pinned {
 		if d.needs, err = p.ditNeeds(r); err != nil {

@@ -81,7 +81,11 @@ func (p *planner) host() error {
 			}
 		}
 	}
-	h.Checkpoint += weights.VAESpec(p.nets.vae).Parameters() * int64(p.nets.vaeStored.Size())
+	spec := weights.VAESpec(p.nets.vae)
+	if p.nets.vaeDecodes {
+		spec = weights.VAEDecoderSpec(p.nets.vae)
+	}
+	h.Checkpoint += spec.Parameters() * int64(p.nets.vaeStored.Size())
 	h.DiskPerStep = blocks * int64(len(p.out.Swap.Streamed)-p.out.Choice.PinnedBlocks) / int64(p.out.Swap.Blocks)
 	return nil
 }

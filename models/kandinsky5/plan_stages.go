@@ -166,6 +166,9 @@ func (p *planner) image() error {
 	if p.out.Settings.image == nil {
 		return nil
 	}
+	if p.nets.vaeDecodes {
+		return errNoEncoder()
+	}
 	size, g := p.out.Settings.Size, p.out.Settings.Geometry
 	need, err := p.vaeModel().EncodeNeed(vae.Size{Frames: 1, Height: size.Height, Width: size.Width}, vae.Tiling{})
 	if err != nil {

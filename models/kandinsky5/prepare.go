@@ -9,6 +9,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/oneline"
 	"github.com/vkandinsky/vkandinsky/models/clip"
 	"github.com/vkandinsky/vkandinsky/models/dit"
+	"github.com/vkandinsky/vkandinsky/models/lora"
 	"github.com/vkandinsky/vkandinsky/models/qwen"
 	"github.com/vkandinsky/vkandinsky/models/receipt"
 	"github.com/vkandinsky/vkandinsky/models/tokenizer"
@@ -43,7 +44,9 @@ func (p *Pipeline) Prepare(ctx context.Context, n int, request func(k int) (Requ
 		if err != nil {
 			return nil, err
 		}
-		settings.adapt(p.adapters)
+		if err := p.adapting(r, func(set *lora.Set) error { settings.adapt(set); return nil }); err != nil {
+			return nil, err
+		}
 		runs[k] = &run{Pipeline: p, asked: p.opts, opts: p.opts, settings: settings.withoutPictures(), progress: r.Progress, told: r.Expanding}
 	}
 	if n == 0 {

@@ -8,6 +8,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/models/lora"
+	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
 // ErrRequest is what every error about an impossible request wraps.
@@ -101,6 +102,9 @@ func (s *Settings) checkNumbers(config *configs.Config) error {
 	}
 	return nil
 }
+
+// errNoEncoder is about a first frame and an autoencoder that can only decode.
+func errNoEncoder() error { return fmt.Errorf("%w: %w", ErrRequest, weights.ErrNoEncoder) }
 
 // hasFirstFrame says whether the clip begins with a picture.
 func (s Settings) hasFirstFrame() bool {

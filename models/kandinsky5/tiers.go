@@ -19,13 +19,17 @@ func mixedBlocks(room, other, block int64, streamed int) int {
 
 // hostTier chooses where blocks wait, from what r needs when all are pinned: there if they have room, else as many of them as
 // have, else in the file. Rounded blocks cannot be read again, so they are pinned in any case. r gets the choice.
-func (p *planner) hostTier(r *dit.Request, pinned *dit.Needs) {
+func (p *planner) hostTier(r *dit.Request, pinned *dit.Needs) error {
 	room := p.limits.Host
 	if p.opts.Linear == load.LinearInt8 || room <= 0 || pinned.PinnedLoad+leastStaging <= room {
-		return
+		return nil
 	}
 	r.Options.Visual.Tier = swap.Mapped
-	p.pinSome(r, pinned)
+	mapped, err := p.ditNeeds(*r) // a block may be larger there, with adapters beside it
+	if err == nil {
+		p.pinSome(r, mapped)
+	}
+	return err
 }
 
 // pinSome pins as many blocks of a request as there is room for, beside what uploads, downloads and hashing take.
@@ -45,6 +49,25 @@ func (p *planner) pinSome(r *dit.Request, needs *dit.Needs) {
 	if n > 0 || r.Options.Visual.Tier == swap.Mixed {
 		r.Options.Visual.Tier, r.Options.Visual.Pinned = swap.Mixed, n
 	}
+}
+
+// heldNeeds is what a transformer held like that needs, whatever it works on.
+func (g *run) heldNeeds(o dit.Options) (*dit.Needs, error) {
+	return dit.Plan(dit.Request{Config: g.ckpt.ditConfig(), Reader: g.transformerReader(), Options: o, Size: dit.Size{Frames: 1, Height: 16, Width: 16}, TextRows: 1, Branches: 1})
+}
+
+// pinSome pins as many blocks as there is room for without a plan, and leaves all in the checkpoint file if that is none.
+func (g *run) pinSome(o *dit.Options) error {
+	o.Visual.Tier = swap.Mapped
+	needs, err := g.heldNeeds(*o)
+	if err != nil {
+		return err
+	}
+	o.Visual.Pinned = mixedBlocks(g.hostRoom(), needs.PinnedLoad-needs.Pinned+leastStaging, needs.BlockBytes, len(needs.Plan.Streamed))
+	if o.Visual.Pinned > 0 {
+		o.Visual.Tier = swap.Mixed
+	}
+	return nil
 }
 
 // waiting are the pinned memory's items for blocks that wait.

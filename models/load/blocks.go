@@ -9,6 +9,7 @@ import (
 // Blocks is a list of groups with one layout, that swap brings to the device one after the other. It is a swap.Source.
 type Blocks struct {
 	Layout   Group
+	plain    Group // without factors of products
 	prefixes []string
 	reader   Reader
 	rounding *Rounding
@@ -40,6 +41,7 @@ func newBlocks(prefixes []string, r Reader, rounding *Rounding, group func(prefi
 			return nil, err
 		}
 	}
+	b.plain = b.Layout
 	return b, nil
 }
 
@@ -62,13 +64,6 @@ func (b *Blocks) Rounding() RoundingReport { return b.rounding.Report() }
 // Read packs block i into dst.
 func (b *Blocks) Read(ctx context.Context, i int, dst []byte) error {
 	return b.Layout.Read(ctx, b.reader, b.prefixes[i], dst)
-}
-
-// With returns the same blocks as another reader gives them. It must give tensors of the same types.
-func (b *Blocks) With(r Reader) *Blocks {
-	other := *b
-	other.reader = r
-	return &other
 }
 
 // Patch reads those tensors of block i that changed over its old bytes.

@@ -19,8 +19,6 @@ type Coded interface {
 	Read(ctx context.Context, i int, dst []byte) error
 	// Patch reads block i anew where tensors changed, over its old bytes.
 	Patch(ctx context.Context, i int, dst []byte, changed func(name string) bool) error
-	// With returns the same blocks as another reader gives them. It must give tensors of the same types.
-	With(r Reader) Coded
 	// Unpack records the decoding of a block into room of RoomBytes bytes and returns its tensors: those decoded in the room, all
 	// others where they lie. They are valid until the room is used for another block.
 	Unpack(s *engine.Stream, coded, room memory.Region) Params

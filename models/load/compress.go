@@ -23,7 +23,7 @@ var ErrIncompressible = errors.New("the weights' exponents vary too much to be c
 func (p *Compressed) Read(ctx context.Context, i int, dst []byte) error {
 	pool := &poolWriter{dst: dst[p.pool:p.bytes]}
 	for k, e := range p.blocks.Layout.Entries {
-		name, at, n := p.blocks.prefixes[i]+e.Name, p.places[k], elements(e.Shape)
+		name, at, n := p.blocks.prefixes[i]+e.source(), p.places[k], elements(e.Shape)
 		if at.codes == 0 {
 			if err := e.read(ctx, p.blocks.reader, name, dst[at.offset:at.offset+e.Bytes()]); err != nil {
 				return err

@@ -63,7 +63,7 @@ func Compress(b *Blocks) (*Compressed, error) {
 // compresses tells whether a tensor's exponents are coded: of those that are a large part of a block.
 func compresses(e Entry) bool {
 	n := elements(e.Shape)
-	return len(e.File) == 2 && e.DType == engine.BF16 && e.NF4 == nil && n%bf16z.WordValues == 0 && n >= bf16z.ChunkValues
+	return e.product == NoFactor && len(e.File) == 2 && e.DType == engine.BF16 && e.NF4 == nil && n%bf16z.WordValues == 0 && n >= bf16z.ChunkValues
 }
 
 // Blocks returns how many there are.
@@ -74,13 +74,6 @@ func (p *Compressed) BlockBytes() int64 { return p.bytes }
 
 // RoomBytes returns the bytes that the decoded matrices of a block take.
 func (p *Compressed) RoomBytes() int64 { return p.room }
-
-// With returns the same blocks as another reader gives them. It must give tensors of the same types.
-func (p *Compressed) With(r Reader) Coded {
-	other := *p
-	other.blocks = p.blocks.With(r)
-	return &other
-}
 
 // Used returns how many bytes of a block that was read are used.
 func (p *Compressed) Used(block []byte) int64 {

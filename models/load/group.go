@@ -34,6 +34,10 @@ type Entry struct {
 	Fold   [3]int      // the upsampling that is folded into a convolution's weights (ops.FoldConvWeights), zero for none
 	NF4    *nf4.Layout // of a matrix in 4 bits, nil for others
 
+	product Factor // which factor of a matrix's product the entry is; NoFactor for others
+	matrix  string // of that matrix, its name
+	of      []int  // and shape
+
 	rounding *Rounding // of a weight that is rounded to bytes (I8), whose scales follow them; nil for others
 }
 
@@ -119,20 +123,32 @@ func (g Group) Read(ctx context.Context, r Reader, prefix string, dst []byte) er
 // readSome is Read of the tensors that are wanted, by their full names.
 func (g Group) readSome(ctx context.Context, r Reader, prefix string, dst []byte, wanted func(name string) bool) error {
 	for _, e := range g.Entries {
-		if !wanted(prefix + e.Name) {
+		if !wanted(prefix + e.source()) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := e.read(ctx, r, prefix+e.Name, dst[e.Offset:e.Offset+e.Bytes()]); err != nil {
+		if err := e.read(ctx, r, prefix+e.source(), dst[e.Offset:e.Offset+e.Bytes()]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// source is the name of the tensor that the entry is of, without prefix.
+func (e Entry) source() string {
+	if e.product != NoFactor {
+		return e.matrix
+	}
+	return e.Name
+}
+
+// read reads the tensor of that full name, which is source's.
 func (e Entry) read(ctx context.Context, r Reader, name string, dst []byte) error {
+	if e.product != NoFactor {
+		return r.(Adapted).ReadFactor(ctx, name, e.of, e.product, e.Shape[1], e.DType, dst)
+	}
 	if e.rounding != nil {
 		return e.readRounded(ctx, r, name, dst)
 	}

@@ -35,7 +35,7 @@ func Pack(b *Blocks, coded func(name string) bool) *Packed {
 	p := &Packed{blocks: b}
 	for _, e := range b.Layout.Entries {
 		n := elements(e.Shape)
-		if len(e.File) != 2 || e.File[1]%ops.DequantizeRun != 0 || !coded(e.Name) {
+		if e.product != NoFactor || len(e.File) != 2 || e.File[1]%ops.DequantizeRun != 0 || !coded(e.Name) {
 			p.places = append(p.places, place{offset: take(&p.bytes, n*e.DType.Size())})
 			continue
 		}
@@ -53,13 +53,6 @@ func (p *Packed) BlockBytes() int64 { return p.bytes }
 // RoomBytes returns the bytes that an unpacked block's matrices take.
 func (p *Packed) RoomBytes() int64 { return p.room }
 
-// With returns the same blocks as another reader gives them. It must give tensors of the same types.
-func (p *Packed) With(r Reader) Coded {
-	other := *p
-	other.blocks = p.blocks.With(r)
-	return &other
-}
-
 // Read packs block i into dst.
 func (p *Packed) Read(ctx context.Context, i int, dst []byte) error {
 	return p.Patch(ctx, i, dst, func(string) bool { return true })
@@ -68,7 +61,7 @@ func (p *Packed) Read(ctx context.Context, i int, dst []byte) error {
 // Patch reads those tensors of block i that changed over its old bytes.
 func (p *Packed) Patch(ctx context.Context, i int, dst []byte, changed func(name string) bool) error {
 	for k, e := range p.blocks.Layout.Entries {
-		name, at, n := p.blocks.prefixes[i]+e.Name, p.places[k], elements(e.Shape)
+		name, at, n := p.blocks.prefixes[i]+e.source(), p.places[k], elements(e.Shape)
 		if !changed(name) {
 			continue
 		}

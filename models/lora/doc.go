@@ -2,8 +2,9 @@
 //
 // An adapter changes the matrix W of a module to W + weight·scale·B·A, where A [rank, in] and B [out, rank] are its two
 // factors, scale comes from its file (alpha/rank) and weight from the user. A Set is the adapters that are applied
-// together: their effects add up. Set.Reader stands between a checkpoint and whoever reads it, so nothing behind it
-// knows of adapters: wherever blocks lie and whenever they are read again, their bytes are the same.
+// together: their effects add up. Set.Reader stands between a checkpoint and whoever reads it, so that nothing behind it need
+// know of adapters: wherever blocks lie and whenever they are read again, their bytes are the same. Blocks that are read in
+// every step may ask for the factors instead and leave the sum to the device (load.Adapted).
 //
 // Ownership: adapters are views into mapped files, that Set.Close unmaps; no reader of the set may be used after that.
 //

@@ -15,7 +15,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
-// reader merges adapters into the matrices that it reads. It is a load.RowReader and a load.CodeReader.
+// reader merges adapters into the matrices that it reads. It is a load.RowReader, a load.CodeReader and load.Adapted.
 type reader struct {
 	base  load.Reader
 	terms map[string][]term // by tensor name, in the order of the adapters
@@ -144,5 +144,11 @@ func storage(d engine.DType) weights.DType {
 func fromBytes(raw []byte) []float32 {
 	out := make([]float32, len(raw)/4)
 	numeric.F32sFromBytes(out, raw)
+	return out
+}
+
+func toBytes(values []float32) []byte {
+	out := make([]byte, 4*len(values))
+	numeric.BytesFromF32s(out, values)
 	return out
 }

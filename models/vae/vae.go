@@ -22,7 +22,8 @@ type VAE struct {
 }
 
 // New prepares an autoencoder. It reads nothing but the types of the tensors it will need, and takes no device memory;
-// Close gives back what LoadEncoder and LoadDecoder take. Missing tensors and impossible configurations are errors.
+// Close gives back what LoadEncoder and LoadDecoder take. Missing tensors and impossible configurations are errors, but not
+// that there is no encoder.
 func New(dev *engine.Device, r load.Reader, c weights.VAEConfig, p load.Precision) (*VAE, error) {
 	if p == load.Mixed {
 		r = halfWeights{r}
@@ -32,6 +33,9 @@ func New(dev *engine.Device, r load.Reader, c weights.VAEConfig, p load.Precisio
 		return nil, err
 	}
 	for _, part := range []part{encoderPart, decoderPart} {
+		if _, err := r.DType("encoder.conv_in.conv.weight"); part == encoderPart && err != nil {
+			continue // LoadEncoder will say so
+		}
 		if _, err := part.group(c, r, p, v.limits); err != nil {
 			return nil, fmt.Errorf("vae: %w", err)
 		}
@@ -85,7 +89,7 @@ func (v *VAE) load(ctx context.Context, p part, to **load.Params) error {
 	}
 	g, err := p.group(v.config, v.reader, v.precision, v.limits)
 	if err != nil {
-		return fmt.Errorf("vae: %w", err)
+		return fmt.Errorf("vae: load the %s: %w", p, err)
 	}
 	params, err := load.Resident(ctx, v.dev, v.reader, g, p.label())
 	if err != nil {

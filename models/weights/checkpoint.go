@@ -72,9 +72,10 @@ func NewCheckpoint(files []*File, opt OpenOptions) (*Checkpoint, error) {
 // index does not name are left out.
 func newCheckpoint(path string, files []*File, shardOf map[string]string, opt OpenOptions) (*Checkpoint, error) {
 	c := &Checkpoint{path: path, files: files, tensors: map[string]Tensor{}}
+	vae3d := vae3dParts()
 	for _, f := range files {
-		if f.metadata["general.architecture"] == "vae3d" {
-			return nil, fmt.Errorf("weights: %s: an autoencoder as kandinsky.cpp writes it, which lacks the encoder: use the original vae/diffusion_pytorch_model.safetensors", f.path)
+		if err := checkVAEFile(f); err != nil {
+			return nil, err
 		}
 		for _, stored := range f.Names() {
 			if shardOf != nil && shardOf[stored] != f.Path() {
@@ -90,10 +91,17 @@ func newCheckpoint(path string, files []*File, shardOf map[string]string, opt Op
 				continue
 			}
 			t, _ := f.Tensor(stored)
+			t.Name = name
+			if opt.Component == VAE && f.metadata[ggufArchitecture] == vae3dKind {
+				var err error
+				if t, err = fromVAE3D(t, vae3d); err != nil {
+					return nil, err
+				}
+				name = t.Name
+			}
 			if other, dup := c.tensors[name]; dup {
 				return nil, t.errorf("also in %s under the same name %q", other.File, name)
 			}
-			t.Name = name
 			c.tensors[name] = t
 		}
 	}

@@ -28,7 +28,7 @@ func ConvertTo(dst []byte, t Tensor, to DType) error {
 	if want := t.Elements() * to.Size(); len(dst) != want {
 		panic(fmt.Sprintf("weights.ConvertTo: buffer of %d bytes for tensor %q %v as %s, want %d", len(dst), t.Name, t.Shape, to, want))
 	}
-	if t.DType == to {
+	if t.DType == to && !t.coded() {
 		return t.CopyTo(dst)
 	}
 	if !t.IsWeight() || !to.IsWeight() {

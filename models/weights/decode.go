@@ -41,11 +41,14 @@ func (t Tensor) decoder() *decoder {
 // tableRun is the number of elements from which on multiplying the table is less work than multiplying the elements.
 const tableRun = 1024
 
-// values writes the values of the elements from at on; for records, at and the length are multiples of 32.
+// values writes the values of the elements from at on; for records, at and the length are whole ones.
 func (d *decoder) values(dst []float32, at int) {
 	src := d.t.part(at, at+len(dst))
 	run := d.t.Scales.Run
 	switch {
+	case d.t.taps > 0:
+		d.tapValues(dst, at)
+		return
 	case d.table == nil:
 		d.t.DType.Block().Decode(dst, src)
 		return
@@ -84,6 +87,8 @@ func (d *decoder) bf16(dst []byte, at int) (finite bool) {
 	elements := len(dst) / 2
 	src, run := d.t.part(at, at+elements), d.t.Scales.Run
 	switch {
+	case d.t.taps > 0:
+		return false
 	case d.table == nil:
 		return d.t.DType.Block().DecodeBF16(dst, src)
 	case run == 0:
@@ -180,7 +185,7 @@ func (t Tensor) decode(dst []byte, begin, end int, to DType) error {
 }
 
 // Values writes the elements of a tensor of weights from one on, as float32. For types whose elements share a record, at and
-// len(dst) must be multiples of 32. A value that is not finite, and a file that cannot be read, is an error that names the
+// len(dst) must be whole records. A value that is not finite, and a file that cannot be read, is an error that names the
 // tensor. One goroutine does it, so that callers can split the work.
 func (t Tensor) Values(dst []float32, at int) error {
 	if !t.IsWeight() {

@@ -15,7 +15,7 @@
 // Threads: everything but Close and the Writer may be used concurrently.
 //
 // Limits: little-endian hosts and files only matter in bytes, never in host order, so any host works; a header
-// may be 100 MB at most, as in the published format; ggml's K-quants and what else it has are refused. A mapped
+// may be 100 MB at most, as in the published format; of ggml's K-quants the larger ones are read, and what else it has is refused. A mapped
 // file that shrinks or a disk that fails under a running read is reported as an error by the functions of this
 // package that read data (ConvertTo, CheckFinite, CopyTo, Float32s), but not to code that reads Data directly.
 package weights

@@ -10,7 +10,7 @@ import (
 type DType uint8
 
 // The element types this package reads. Networks use F32, F16 and BF16; the others carry inputs, masks and
-// quantised data. The last five hold 32 elements in a record and occur in GGUF files only.
+// quantised data. The last eight hold 32 elements in a record (_K: 256) and occur in GGUF files only.
 const (
 	Invalid DType = iota
 	BOOL
@@ -33,6 +33,9 @@ const (
 	Q5_0
 	Q5_1
 	Q8_0
+	Q4_K
+	Q5_K
+	Q6_K
 	dtypeCount
 )
 
@@ -48,6 +51,7 @@ var dtypes = [dtypeCount]struct {
 	U64: {name: "U64", size: 8}, I64: {name: "I64", size: 8}, F64: {name: "F64", size: 8},
 	F8E4M3: {name: "F8_E4M3", size: 1}, F8E5M2: {name: "F8_E5M2", size: 1},
 	Q4_0: {name: "Q4_0", block: quant.Q4_0}, Q4_1: {name: "Q4_1", block: quant.Q4_1},
+	Q4_K: {name: "Q4_K", block: quant.Q4_K}, Q5_K: {name: "Q5_K", block: quant.Q5_K}, Q6_K: {name: "Q6_K", block: quant.Q6_K},
 	Q5_0: {name: "Q5_0", block: quant.Q5_0}, Q5_1: {name: "Q5_1", block: quant.Q5_1}, Q8_0: {name: "Q8_0", block: quant.Q8_0},
 }
 
@@ -77,10 +81,10 @@ func (d DType) Block() quant.Block {
 	return dtypes[d].block
 }
 
-// Bytes is the size of n elements side by side; n must be a multiple of 32 for types whose elements share a record.
+// Bytes is the size of n elements side by side; n must be whole records for types whose elements share one.
 func (d DType) Bytes(n int) int {
 	if b := d.Block(); b != 0 {
-		return n / quant.BlockLen * b.Bytes()
+		return n / b.Len() * b.Bytes()
 	}
 	return n * d.Size()
 }

@@ -44,12 +44,12 @@ type ggmlID struct {
 
 // ggmlTypes lists the types that are read (ggml, include/ggml.h, enum ggml_type).
 func ggmlTypes() []ggmlID {
-	return []ggmlID{{0, F32}, {1, F16}, {2, Q4_0}, {3, Q4_1}, {6, Q5_0}, {7, Q5_1}, {8, Q8_0}, {24, I8}, {25, I16}, {26, I32}, {27, I64}, {28, F64}, {30, BF16}}
+	return []ggmlID{{0, F32}, {1, F16}, {2, Q4_0}, {3, Q4_1}, {6, Q5_0}, {7, Q5_1}, {8, Q8_0}, {12, Q4_K}, {13, Q5_K}, {14, Q6_K}, {24, I8}, {25, I16}, {26, I32}, {27, I64}, {28, F64}, {30, BF16}}
 }
 
 // ggmlOther names types that files may have and that are not read.
 func ggmlOther(id uint32) string {
-	names := map[uint32]string{9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS",
+	names := map[uint32]string{9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS",
 		19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"}
 	if name, ok := names[id]; ok {
 		return name
@@ -214,7 +214,7 @@ func (e *entry) place(id uint32, begin uint64) error {
 		}
 	}
 	if e.dtype == Invalid {
-		return fmt.Errorf("%q has type %s, which is not read: use F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0", e.name, ggmlOther(id))
+		return fmt.Errorf("%q has type %s, which is not read: use F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q5_1, Q5_0, Q4_K, Q4_1 or Q4_0", e.name, ggmlOther(id))
 	}
 	size, ok := byteSize(e.shape, e.dtype)
 	if !ok {

@@ -7,14 +7,18 @@ import (
 	"slices"
 )
 
-// GGUFValue is a key of a GGUF file's header with its value, a string or a uint32.
+// GGUFValue is a key of a GGUF file's header with its value: a string, a uint32 or a float32.
 type GGUFValue struct {
 	Key   string
 	Value any
 }
 
-// maxGGUFAxes is what ggml's tensors have at most.
-const maxGGUFAxes = 4
+// maxGGUFAxes and maxGGMLName are what ggml's tensors have at most (ggml, include/ggml.h, GGML_MAX_DIMS and GGML_MAX_NAME):
+// axes, and bytes of a name. ggml refuses a file that goes beyond.
+const (
+	maxGGUFAxes = 4
+	maxGGMLName = 63
+)
 
 // CreateGGUF starts a GGUF file (version 3) of exactly the given tensors, in this order. Finish with Close or Abort.
 func CreateGGUF(path string, tensors []TensorInfo, metadata []GGUFValue) (*Writer, error) {
@@ -24,6 +28,16 @@ func CreateGGUF(path string, tensors []TensorInfo, metadata []GGUFValue) (*Write
 		return nil, fmt.Errorf("weights: create %s: %w", path, err)
 	}
 	return w.start(header)
+}
+
+// GGUFBytes is the size of the file that CreateGGUF makes of these tensors.
+func GGUFBytes(tensors []TensorInfo, metadata []GGUFValue) (int64, error) {
+	w := &Writer{order: slices.Clone(tensors), align: ggufAlign}
+	var err error
+	if w.head, err = w.ggufHeader(metadata); err != nil {
+		return 0, fmt.Errorf("weights: %w", err)
+	}
+	return w.Size(), nil
 }
 
 func (w *Writer) ggufHeader(metadata []GGUFValue) ([]byte, error) {
@@ -38,6 +52,8 @@ func (w *Writer) ggufHeader(metadata []GGUFValue) ([]byte, error) {
 			b = appendGGUFString(le.AppendUint32(b, ggufString), value)
 		case uint32:
 			b = le.AppendUint32(le.AppendUint32(b, ggufU32), value)
+		case float32:
+			b = le.AppendUint32(le.AppendUint32(b, ggufF32), math.Float32bits(value))
 		default:
 			return nil, fmt.Errorf("metadata %q: a %T cannot be written", v.Key, v.Value)
 		}
@@ -52,8 +68,8 @@ func (w *Writer) ggufHeader(metadata []GGUFValue) ([]byte, error) {
 			return nil, fmt.Errorf("tensor %q declared twice", t.Name)
 		case !ok:
 			return nil, fmt.Errorf("tensor %q: GGUF has no type %s", t.Name, t.DType)
-		case len(t.Shape) > maxGGUFAxes || len(t.Name) > maxGGUFName:
-			return nil, fmt.Errorf("tensor %q: shape %v has more axes than GGUF has (%d), or its name is too long", t.Name, t.Shape, maxGGUFAxes)
+		case len(t.Shape) > maxGGUFAxes || len(t.Name) > maxGGMLName:
+			return nil, fmt.Errorf("tensor %q: shape %v has more axes than ggml takes (%d), or its name more bytes (%d)", t.Name, t.Shape, maxGGUFAxes, maxGGMLName)
 		case !fits || place > math.MaxInt64-n-ggufAlign:
 			return nil, fmt.Errorf("tensor %q: shape %v is too large, or its rows do not fill records of %s", t.Name, t.Shape, t.DType)
 		}

@@ -12,8 +12,6 @@ import (
 	"sort"
 	"strconv"
 	"unicode/utf8"
-
-	"github.com/vkandinsky/vkandinsky/internal/quant"
 )
 
 const (
@@ -232,11 +230,11 @@ func byteSize(shape []int, d DType) (int64, bool) {
 	n := int64(d.Size())
 	if b := d.Block(); b != 0 {
 		last := len(shape) - 1
-		if last < 0 || shape[last]%quant.BlockLen != 0 {
+		if last < 0 || shape[last]%b.Len() != 0 {
 			return 0, false
 		}
 		n = int64(b.Bytes())
-		shape = append(slices.Clone(shape[:last]), shape[last]/quant.BlockLen)
+		shape = append(slices.Clone(shape[:last]), shape[last]/b.Len())
 	}
 	for _, extent := range shape {
 		if extent == 0 {

@@ -3,6 +3,7 @@ package weights
 import (
 	"fmt"
 	"os"
+	"strconv"
 )
 
 // LoadDiTConfig reads the configuration beside a transformer, or infers it from the tensors when there is none.
@@ -102,22 +103,32 @@ func InferDiT(c *Checkpoint) (DiTConfig, error) {
 	return cfg, cfg.Validate()
 }
 
-// InferVAE works out the autoencoder's configuration from its shapes. The number of groups of the norms leaves no
-// trace in them: it is taken as published, 32, which must divide every level.
+// InferVAE works out the autoencoder's configuration from the shapes of its decoder. The number of groups of the norms leaves
+// no trace in them: it is taken as published, 32, which must divide every level. Nor does the scaling factor, unless a GGUF
+// file names it.
 func InferVAE(c *Checkpoint) (VAEConfig, error) {
 	x := extents{c: c}
 	cfg := HunyuanVAE()
-	cfg.InChannels = x.at("encoder.conv_in.conv.weight", 1)
+	const block = "decoder.up_blocks.%d.resnets.0.conv1.conv.weight"
 	cfg.OutChannels = x.at("decoder.conv_out.conv.weight", 0)
+	cfg.InChannels = cfg.OutChannels
+	if !c.DecoderOnly() {
+		cfg.InChannels = x.at("encoder.conv_in.conv.weight", 1)
+	}
 	cfg.LatentChannels = x.at("post_quant_conv.weight", 0)
-	cfg.LayersPerBlock = x.count("encoder.down_blocks.0.resnets.%d.conv1.conv.weight")
-	levels := x.count("encoder.down_blocks.%d.resnets.0.conv1.conv.weight")
+	cfg.LayersPerBlock = x.count("decoder.up_blocks.0.resnets.%d.conv1.conv.weight") - 1
+	levels := x.count(block)
 	cfg.BlockOutChannels = nil
 	for b := range levels {
-		cfg.BlockOutChannels = append(cfg.BlockOutChannels, x.at(fmt.Sprintf("encoder.down_blocks.%d.resnets.0.conv1.conv.weight", b), 0))
+		cfg.BlockOutChannels = append(cfg.BlockOutChannels, x.at(fmt.Sprintf(block, levels-1-b), 0))
 	}
 	if x.err != nil {
 		return cfg, x.err
+	}
+	for _, f := range c.files {
+		if v, err := strconv.ParseFloat(f.metadata[vae3dScaling], 64); err == nil {
+			cfg.ScalingFactor = v
+		}
 	}
 	return cfg, cfg.Validate()
 }

@@ -173,7 +173,7 @@ func specFor(c Component, part Part, ckpt *Checkpoint) (spec Spec, config any, f
 		return specUnless(err, func() Spec { return DiTSpec(cfg) }), cfg, from, err
 	case VAE:
 		cfg, from, err := LoadVAEConfig(part, ckpt)
-		return specUnless(err, func() Spec { return VAESpec(cfg) }), cfg, from, err
+		return specUnless(err, func() Spec { return VAESpecOf(ckpt, cfg) }), cfg, from, err
 	case Qwen:
 		cfg, from, err := LoadQwenConfig(part, ckpt)
 		if ckpt.textOnly() {

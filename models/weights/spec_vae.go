@@ -1,6 +1,11 @@
 package weights
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // VAESpec lists the tensors of the causal 3D autoencoder, encoder and decoder (diffusers, models/autoencoders/
 // autoencoder_kl_hunyuan_video.py). Convolution weights are [out, in, t, h, w]; every causal convolution is a
@@ -12,6 +17,32 @@ func VAESpec(c VAEConfig) Spec {
 	s.conv("post_quant_conv", c.LatentChannels, c.LatentChannels, 1)
 	s.vaeDecoder(c)
 	return s
+}
+
+// VAEDecoderSpec lists what decoding alone needs.
+func VAEDecoderSpec(c VAEConfig) Spec {
+	var s Spec
+	s.conv("post_quant_conv", c.LatentChannels, c.LatentChannels, 1)
+	s.vaeDecoder(c)
+	return s
+}
+
+// DecoderOnly reports whether an autoencoder's checkpoint has nothing of the encoder, as kandinsky.cpp's files.
+func (c *Checkpoint) DecoderOnly() bool {
+	return !slices.ContainsFunc(c.names, func(name string) bool {
+		return strings.HasPrefix(name, "encoder.") || strings.HasPrefix(name, "quant_conv.")
+	})
+}
+
+// ErrNoEncoder is what errors about pictures wrap that an autoencoder's decoder alone cannot encode.
+var ErrNoEncoder = errors.New("the autoencoder's file has no encoder, which a first frame needs: put the original vae/diffusion_pytorch_model.safetensors in its place")
+
+// VAESpecOf lists what a checkpoint must have: both halves, unless there is nothing of the encoder.
+func VAESpecOf(ckpt *Checkpoint, c VAEConfig) Spec {
+	if ckpt.DecoderOnly() {
+		return VAEDecoderSpec(c)
+	}
+	return VAESpec(c)
 }
 
 func (s *Spec) vaeEncoder(c VAEConfig) {

@@ -16,6 +16,7 @@ type Tensor struct {
 	Data   []byte // view into the mapping; len is DType.Bytes(Elements())
 	Scales Scales // of quantised elements whose scales are a tensor of their own
 	File   string // path of the file it lies in
+	taps   int    // of a convolution whose data lie in the order (out, t, in, h, w): t, else 0
 	at     int64  // bytes from the start of the file to Data
 
 	file io.ReaderAt // of the same bytes from at on, for reading in bulk; nil: Data is all there is
@@ -47,8 +48,11 @@ func (t Tensor) errorf(format string, args ...any) error {
 // package decodes (fp8, int8 with scales, ggml's records).
 func (t Tensor) IsWeight() bool { return t.DType.IsWeight() || t.coded() }
 
-// coded reports whether reading the tensor's values means decoding them.
+// coded reports whether reading the tensor's values means decoding them, or finding them in another order.
 func (t Tensor) coded() bool {
+	if t.taps > 0 {
+		return true
+	}
 	switch t.DType {
 	case F8E4M3, F8E5M2:
 		return true

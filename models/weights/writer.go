@@ -282,6 +282,16 @@ func (w *Writer) Size() int64 {
 	return n
 }
 
+// SafetensorsBytes is the size of the file that Create makes of these tensors.
+func SafetensorsBytes(tensors []TensorInfo, metadata map[string]string) (int64, error) {
+	w := newWriter("", tensors)
+	var err error
+	if w.head, err = w.header(metadata); err != nil {
+		return 0, fmt.Errorf("weights: %w", err)
+	}
+	return w.Size(), nil
+}
+
 // Encode writes tensors that are in memory as a safetensors file to anything that takes bytes.
 func Encode(out io.Writer, tensors []Tensor, metadata map[string]string) error {
 	infos, byName, err := declare(tensors)
