@@ -147,7 +147,7 @@ func generateCommand() *command {
 		if err := noArguments(args); err != nil {
 			return err
 		}
-		if o.many.any() {
+		if o.manyAsked() {
 			return o.runMany(ctx, c, cmd)
 		}
 		return o.run(ctx, c, cmd)

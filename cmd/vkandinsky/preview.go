@@ -27,6 +27,11 @@ func (p *previewFlags) register(f *pflag.FlagSet) {
 	f.Lookup("preview").NoOptDefVal = "1"
 }
 
+// previewPath is where an output's preview goes.
+func previewPath(output string) string {
+	return strings.TrimSuffix(output, filepath.Ext(output)) + ".preview.gif"
+}
+
 // previewScale is how many pixels a latent is drawn as in each direction; in the video it is eight.
 const previewScale = 4
 
@@ -53,7 +58,7 @@ func newPreviewer(p previewFlags, output string, c *console, log *slog.Logger) (
 	case p.every == 0:
 		return nil, nil
 	}
-	out := &previewer{every: p.every, path: strings.TrimSuffix(output, filepath.Ext(output)) + ".preview.gif", out: c, log: log,
+	out := &previewer{every: p.every, path: previewPath(output), out: c, log: log,
 		work: make(chan func() *kandinsky5.Clip, 1), done: make(chan struct{})}
 	if err := media.CheckFile(out.path); err != nil {
 		return nil, badInput(err)

@@ -15,12 +15,12 @@ func TestParseSeeds(t *testing.T) {
 	for list, want := range map[string][]uint64{
 		"7": {7}, "1..3": {1, 2, 3}, "3, 7,20..22": {3, 7, 20, 21, 22}, "18446744073709551614..18446744073709551615": {1<<64 - 2, 1<<64 - 1}, "5..5": {5},
 	} {
-		if got, err := parseSeeds(list); err != nil || !slices.Equal(got, want) {
+		if got, err := parseSeeds("seeds", list); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s gives %v, %v", list, got, err)
 		}
 	}
 	for _, list := range []string{" ", "a", "1..", "..1", "3..1", "1,", "-1", "1..2..3", "1,1", "1..3,2", "0..18446744073709551615", "0..999,1000", "18446744073709551616"} {
-		if got, err := parseSeeds(list); err == nil {
+		if got, err := parseSeeds("seeds", list); err == nil {
 			t.Errorf("%q gives %v", list, got)
 		}
 	}
