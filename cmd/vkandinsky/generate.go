@@ -164,6 +164,7 @@ type job struct {
 	files      timelineFlags
 	promptOnly bool // expand the prompt, make no video
 	keeper     *keeper
+	previews   *previewer
 	loseAt     []int // --fault step=N
 }
 
@@ -207,7 +208,7 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 		return err
 	}
 	defer previews.close()
-	j.request.Preview = previews != nil
+	j.previews, j.request.Preview = previews, previews != nil
 	j.request.AfterStep = func(f kandinsky5.Finished) (kandinsky5.Decision, error) {
 		previews.offer(f)
 		return j.keeper.afterStep(f)

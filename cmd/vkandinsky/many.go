@@ -141,7 +141,7 @@ func (o *generateOptions) runMany(ctx context.Context, c *console, cmd *command)
 			case m.drafting == 0 && !o.output.json:
 				return o.output.report(c, g)
 			case o.output.stats:
-				return printStats(c, g.Stats, g.Plan)
+				return printStats(c, g)
 			}
 			return nil
 		})
@@ -248,7 +248,7 @@ func (m *many) one(ctx context.Context, c *console, d *engine.Device, p *kandins
 		return g, err
 	}
 	defer previews.close()
-	j.request.Preview = previews != nil
+	j.previews, j.request.Preview = previews, previews != nil
 	j.request.AfterStep = func(f kandinsky5.Finished) (kandinsky5.Decision, error) {
 		previews.offer(f)
 		return m.keeper.afterStep(f)
@@ -259,7 +259,9 @@ func (m *many) one(ctx context.Context, c *console, d *engine.Device, p *kandins
 		return g, err
 	}
 	if m.drafting > 0 {
-		return cl.options.output.generated(made.result), m.drafted(ctx, cl, made.result)
+		g = cl.options.output.generated(made.result)
+		g.Previews = previews.finish()
+		return g, m.drafted(ctx, cl, made.result)
 	}
 	if g, err = cl.options.write(ctx, c, &j, made, m.log); err != nil {
 		return g, err
@@ -272,7 +274,7 @@ func (m *many) one(ctx context.Context, c *console, d *engine.Device, p *kandins
 
 // done notes that a clip is written.
 func (m *many) done(ctx context.Context, cl clip, frames *kandinsky5.Clip) error {
-	if m.keeper.early() {
+	if m.progress = true; m.keeper.early() {
 		return nil // it is to be made again, whole
 	}
 	m.batch.Sheet = m.sheet.add(ctx, frames, cl.where, m.log)
@@ -280,7 +282,6 @@ func (m *many) done(ctx context.Context, cl clip, frames *kandinsky5.Clip) error
 	if err := m.record(); err != nil {
 		m.log.Warn("the batch's file cannot be written; the run goes on", "error", err)
 	}
-	m.progress = true
 	m.keeper.clipWritten()
 	return nil
 }

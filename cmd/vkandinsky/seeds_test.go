@@ -47,7 +47,7 @@ func TestSeedsMakeClipsAndASheetOverAll(t *testing.T) {
 	}
 	for want, more := range map[string][]string{
 		"exclude": {"--seeds", "1,2", "--seed", "3"}, "exclude each other": {"--seeds", "1,2", "--prompt-file", "x"}, "1..": {"--seeds", "1.."},
-		"x.jpg": {"--seeds", "1", "--contact-sheet", "x.jpg"}, "written by --seeds": {"--seeds", "1", "--contact-sheet", at("new-seed1.png")},
+		"x.jpg": {"--seeds", "1", "--contact-sheet", "x.jpg"}, "written by the contact sheet": {"--seeds", "1", "--contact-sheet", at("new-seed1.png")},
 	} {
 		if status, _, stderr := invoke(t, drawn(append(more, "--prompt", "x", "-o", at("new.png"))...)...); status != exitBadInput || !strings.Contains(stderr, want) {
 			t.Errorf("%v: status %d, %q", more, status, stderr)

@@ -33,6 +33,7 @@ type Pipeline struct {
 	tier    swap.HostTier // where its blocks wait
 	counted swap.Counters // what earlier clips' statistics say of it
 	prints  *fingerprints // of the weights; nil until they are asked for
+	learned colours       // for previews with this autoencoder; nil until they are asked for
 
 	adapters *lora.Set // merged into its weights; nil before they are opened
 }

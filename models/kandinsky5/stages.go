@@ -296,7 +296,10 @@ func (g *run) onStep(ctx context.Context, steps *stepTimes, newKeeper func() (*k
 		steps.add(step.Took, g.device.Compute().TakeSpans())
 		g.report(StageDenoise, step.Index+1, step.Count)
 		if states != nil {
-			if err := g.stepDone(ctx, states, step); err != nil {
+			begin := time.Now()
+			err := g.stepDone(ctx, states, step)
+			g.stats.AfterSteps += time.Since(begin)
+			if err != nil {
 				return err
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -53,9 +54,10 @@ type EncodedPrompt struct {
 
 // Finished describes a step that Generate has made.
 type Finished struct {
-	Step, Steps int       // steps done, of how many
-	Latents     []float32 // [T, H, W, C] after it
-	State       *State    // what the run can be continued from
+	Step, Steps int           // steps done, of how many
+	Took        time.Duration // by this step
+	Latents     []float32     // [T, H, W, C] after it
+	State       *State        // what the run can be continued from
 	// Preview draws the clean clip that the step predicts, a pixel for each latent; nil without Request.Preview. It may be
 	// called later and on any goroutine: the run does not wait for it.
 	Preview func() *Clip
@@ -216,7 +218,7 @@ func (g *run) stepDone(ctx context.Context, k *keeper, step Step) error {
 		return err
 	}
 	done := step.Index + 1
-	f := Finished{Step: done, Steps: step.Count, Latents: latents}
+	f := Finished{Step: done, Steps: step.Count, Took: step.Took, Latents: latents}
 	f.Preview = g.previewOf(k.inputs[len(k.inputs)-1].Latents, latents, k.base.FirstFrame, step)
 	f.State = k.after(done, latents)
 	decision, err := g.afterStep(f)
