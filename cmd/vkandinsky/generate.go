@@ -136,6 +136,8 @@ func generateCommand() *command {
 			`vkandinsky --from dragon.json -o dragon-again.mp4`,
 			`vkandinsky --config k5_pro_t2v_5s_sft_sd --blocks-in-memory 6 --prompt-file prompts.txt -o night.mp4`,
 			`vkandinsky --from dragon.json --seeds 1..8 -o dragons.mp4`,
+			`vkandinsky --from dragon.json --seeds 1..8 --draft-steps 10 -o dragons.mp4`,
+			`vkandinsky generate --continue 3,7 -o dragons.mp4`,
 			`vkandinsky --config k5_pro_t2v_5s_sft_sd --prompt "A fox runs." --checkpoint-every 5 -o fox.mp4`,
 			`vkandinsky generate --resume fox.mp4.state`,
 		},

@@ -34,7 +34,7 @@ const (
 )
 
 func (k *keepFlags) register(f *pflag.FlagSet) {
-	f.StringVar(&k.resume, "resume", "", "continue the run that `FILE`.state was saved of: no other flags are needed")
+	f.StringVar(&k.resume, "resume", "", "continue the run that `FILE`.state was saved of, or the many clips of FILE.batch: no other flags are needed")
 	f.IntVar(&k.every, "checkpoint-every", 0, "save the run's state beside the output, in OUTPUT.state, after every so many `STEPS` (default: only when it is interrupted or fails)")
 	f.StringVar(&k.onInterrupt, "on-interrupt", interruptSave, "what Ctrl-C does when the step is finished, `DO`: save the state, decode the clip as it is predicted then, or discard the run at once; a second Ctrl-C stops at once")
 	f.BoolVar(&k.keep, "keep-state", false, "leave the state when the video is written")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"image/gif"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -134,5 +135,24 @@ func TestAPreviewThatCannotBeWrittenIsAWarning(t *testing.T) {
 	}
 	if _, err := newPreviewer(previewFlags{every: 1}, filepath.Join(dir, "x.mp4"), &console{err: &out}, slog.Default()); err == nil {
 		t.Error("a folder that is not there is no mistake")
+	}
+}
+
+// BenchmarkPreview draws what a step of 5 s of 768×512 predicts: 31 frames of 96×64 latents.
+func BenchmarkPreview(b *testing.B) {
+	p, err := newPreviewer(previewFlags{every: 1}, filepath.Join(b.TempDir(), "x.mp4"), &console{err: &bytes.Buffer{}}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.close()
+	small := media.NewClip(31, 64, 96)
+	random := rand.New(rand.NewPCG(1, 2))
+	for k := range small.Pix {
+		small.Pix[k] = uint8(random.Uint32())
+	}
+	for b.Loop() {
+		if _, err := p.draw(small); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
