@@ -183,10 +183,14 @@ func TestOtherEndsOfABatch(t *testing.T) {
 
 // soundBatch is one of no particular run.
 func soundBatch() *batch {
-	return &batch{Version: batchVersion, ID: "ID", Flags: [][2]string{{"prompt", "a"}, {"seeds", "1,2"}}, Folder: "/",
-		Clips: []batchClip{{Where: "seed 1", Suffix: "seed1", Number: 1, Values: []promptfile.Value{{Name: "seed", Text: "1"}}, Output: "/x-seed1.png", Status: clipDone},
-			{Where: "seed 2", Suffix: "seed2", Number: 2, Output: "/x-seed2.png"}},
-		Sheet: batchSheet{File: "/x.png", Height: 9}}
+	root, err := filepath.Abs("/")
+	if err != nil {
+		panic(err)
+	}
+	return &batch{Version: batchVersion, ID: "ID", Flags: [][2]string{{"prompt", "a"}, {"seeds", "1,2"}}, Folder: root,
+		Clips: []batchClip{{Where: "seed 1", Suffix: "seed1", Number: 1, Values: []promptfile.Value{{Name: "seed", Text: "1"}}, Output: root + "x-seed1.png", Status: clipDone},
+			{Where: "seed 2", Suffix: "seed2", Number: 2, Output: root + "x-seed2.png"}},
+		Sheet: batchSheet{File: root + "x.png", Height: 9}}
 }
 
 func TestBatchesThatAreRefused(t *testing.T) {

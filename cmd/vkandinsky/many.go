@@ -130,10 +130,24 @@ func (o *generateOptions) runMany(ctx context.Context, c *console, cmd *command)
 		return m.close()
 	}
 	m.keeper = newManyKeeper(ctx, o.keep, log)
+	list, err := m.run(ctx, c, o)
+	if err != nil {
+		err = m.failed(ctx, err)
+	} else {
+		err = m.close()
+	}
+	if printErr := m.report(o, c, list); err == nil {
+		err = printErr
+	}
+	return err
+}
+
+// run makes the clips on the device and lists those that were made, also with an error.
+func (m *many) run(ctx context.Context, c *console, o *generateOptions) ([]generated, error) {
 	list := []generated{}
 	j := *m.clips[0].job
 	j.keeper = m.keeper
-	err = j.run(ctx, c, log, !o.log.quiet, func(d *engine.Device, p *kandinsky5.Pipeline) error {
+	err := j.run(ctx, c, m.log, !o.log.quiet, func(d *engine.Device, p *kandinsky5.Pipeline) error {
 		m.stages = progressFuncs{j.request.Expanding, j.request.Progress}
 		return m.make(ctx, c, d, p, !o.log.quiet, func(g generated) error {
 			list = append(list, g)
@@ -146,15 +160,7 @@ func (o *generateOptions) runMany(ctx context.Context, c *console, cmd *command)
 			return nil
 		})
 	})
-	if err != nil {
-		err = m.failed(ctx, err)
-	} else {
-		err = m.close()
-	}
-	if printErr := m.report(o, c, list); err == nil {
-		err = printErr
-	}
-	return err
+	return list, err
 }
 
 // report prints what was made, also before an error.
@@ -230,37 +236,28 @@ func (m *many) one(ctx context.Context, c *console, d *engine.Device, p *kandins
 	cl := m.clips[k]
 	j := *cl.job
 	j.keeper = m.keeper
-	if j.request, err = m.request(k); err != nil {
+	if j.request, err = m.begin(k, prepared); err != nil {
 		return g, err
-	}
-	if !cl.resumed && !m.keeper.at(cl.index) {
-		warnOfState(m.entry(cl).statePath(), m.log)
-	}
-	m.keeper.begin(cl.index, m.entry(cl).statePath(), cl.notes, j.request.Resume, m.drafting)
-	if j.request.Resume = m.keeper.state(); j.request.Resume == nil {
-		j.request.Prepared = prepared
 	}
 	if s := j.request.Resume; s != nil && m.drafting > 0 && s.Step >= m.drafting {
 		return cl.options.output.generated(&kandinsky5.Result{Settings: s.Settings}), m.draftIsThere(cl)
 	}
-	previews, err := newPreviewer(m.previews, cl.options.output.file, c, m.log)
-	if err != nil {
+	if j.previews, err = newPreviewer(m.previews, cl.options.output.file, c, m.log); err != nil {
 		return g, err
 	}
-	defer previews.close()
-	j.previews, j.request.Preview = previews, previews != nil
+	defer j.previews.close()
+	j.request.Preview = j.previews != nil
 	j.request.AfterStep = func(f kandinsky5.Finished) (kandinsky5.Decision, error) {
-		previews.offer(f)
+		j.previews.offer(f)
 		return m.keeper.afterStep(f)
 	}
-	j.request.Digests = j.request.Digests && m.drafting == 0
 	made, err := cl.options.generate(ctx, d, p, &j, m.log)
 	if err != nil {
 		return g, err
 	}
 	if m.drafting > 0 {
 		g = cl.options.output.generated(made.result)
-		g.Previews = previews.finish()
+		g.Previews = j.previews.finish()
 		return g, m.drafted(ctx, cl, made.result)
 	}
 	if g, err = cl.options.write(ctx, c, &j, made, m.log); err != nil {
@@ -270,6 +267,25 @@ func (m *many) one(ctx context.Context, c *console, d *engine.Device, p *kandins
 		g.ContactSheet = m.sheet.file
 	}
 	return g, m.done(ctx, cl, made.result.Clip)
+}
+
+// begin turns the keeper to the k-th clip and returns what is to be done: from a state, or from prepared texts.
+func (m *many) begin(k int, prepared *kandinsky5.Prepared) (kandinsky5.Request, error) {
+	cl := m.clips[k]
+	r, err := m.request(k)
+	if err != nil {
+		return r, err
+	}
+	path := m.entry(cl).statePath()
+	if !cl.resumed && !m.keeper.at(cl.index) {
+		warnOfState(path, m.log)
+	}
+	m.keeper.begin(cl.index, path, cl.notes, r.Resume, m.drafting)
+	if r.Resume = m.keeper.state(); r.Resume == nil {
+		r.Prepared = prepared
+	}
+	r.Digests = r.Digests && m.drafting == 0
+	return r, nil
 }
 
 // done notes that a clip is written.
