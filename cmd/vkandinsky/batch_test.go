@@ -26,6 +26,9 @@ func wantWholeRuns(t *testing.T, name, steps string, seeds ...string) {
 		if !bytes.Equal(read(t, name+"-seed"+seed+".png"), read(t, whole+"-seed"+seed+".png")) {
 			t.Errorf("seed %s is another picture than that of a run in one go", seed)
 		}
+		if a, b := readReceipt(t, name+"-seed"+seed+".json"), readReceipt(t, whole+"-seed"+seed+".json"); !reflect.DeepEqual(a.Digests, b.Digests) {
+			t.Errorf("seed %s has the digests %+v, want %+v", seed, a.Digests, b.Digests)
+		}
 	}
 }
 
@@ -119,11 +122,13 @@ func TestAKilledBatchIsContinued(t *testing.T) {
 	if _, err := os.Stat(at("x.png.batch")); err == nil {
 		startOK(t, again("--continue", "all")...)
 	}
-	if err := os.Rename(at("x-002.png"), at("x-seed7.png")); err != nil {
-		t.Fatal(err)
+	for _, ext := range []string{".png", ".json"} {
+		if err := os.Rename(at("x-002"+ext), at("x-seed7"+ext)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	wantWholeRuns(t, at("x"), "5", "7")
-	wantOnly(t, dir, "list.yaml", "x-001.json", "x-001.png", "x-002.json", "x-003.json", "x-003.png", "x-drafts.png", "x-seed7.png")
+	wantOnly(t, dir, "list.yaml", "x-001.json", "x-001.png", "x-003.json", "x-003.png", "x-drafts.png", "x-seed7.json", "x-seed7.png")
 }
 
 func TestCtrlCInABatchAndTheCommandThatIsToldContinues(t *testing.T) {

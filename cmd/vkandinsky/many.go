@@ -246,7 +246,9 @@ func (m *many) one(ctx context.Context, c *console, d *engine.Device, p *kandins
 		return g, err
 	}
 	defer j.previews.close()
-	j.request.Preview = j.previews != nil
+	if j.request.Preview = j.previews != nil; j.request.Preview {
+		j.previews.until = m.drafting
+	}
 	j.request.AfterStep = func(f kandinsky5.Finished) (kandinsky5.Decision, error) {
 		j.previews.offer(f)
 		return m.keeper.afterStep(f)
@@ -284,7 +286,6 @@ func (m *many) begin(k int, prepared *kandinsky5.Prepared) (kandinsky5.Request, 
 	if r.Resume = m.keeper.state(); r.Resume == nil {
 		r.Prepared = prepared
 	}
-	r.Digests = r.Digests && m.drafting == 0
 	return r, nil
 }
 

@@ -25,7 +25,7 @@ import (
 type previewFlags struct{ every int }
 
 func (p *previewFlags) register(f *pflag.FlagSet) {
-	f.IntVar(&p.every, "preview", 0, "after every so many `STEPS` (--preview alone: after each) draw the clip as it is predicted then, small and blurred, into OUTPUT.preview.gif, and in terminals that show pictures (Kitty, iTerm2, WezTerm; foot and others a frame by sixels)")
+	f.IntVar(&p.every, "preview", 0, "after every so many `STEPS` (--preview alone: after each) draw the clip as it is predicted then, small and blurred, into OUTPUT.preview.gif, and in terminals that show pictures (Kitty, iTerm2, WezTerm; foot and others a frame by sixels); steps are left out where drawing would take more than 1 % of their time")
 	f.Lookup("preview").NoOptDefVal = "1"
 }
 
@@ -63,6 +63,7 @@ func (s previewStats) row() string {
 // are steps until what was drawn is no more than previewShare of what they took.
 type previewer struct {
 	every    int
+	until    int // the last step that is made where that is not the clip's; 0: the clip's
 	path     string
 	protocol termpic.Protocol
 	out      *console
@@ -113,7 +114,7 @@ func (p *previewer) offer(f kandinsky5.Finished) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stats.Steps += f.Took
-	last := f.Step == f.Steps
+	last := f.Step == f.Steps || f.Step == p.until
 	if f.Step%p.every != 0 && !last {
 		return
 	}

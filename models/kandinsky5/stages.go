@@ -258,7 +258,7 @@ func (g *run) startLatents(ctx context.Context) (engine.Tensor, error) {
 		return engine.Tensor{}, err
 	}
 	if g.settings.resume != nil {
-		if err := g.digest.start(latents, nil, g.settings.Steps); err != nil {
+		if err := g.digest.start(latents, nil, g.settings.Steps, g.settings.resume.Hashes); err != nil {
 			return engine.Tensor{}, err
 		}
 		return latents, g.device.UploadF32(ctx, latents, g.settings.resume.Latents)
@@ -267,7 +267,7 @@ func (g *run) startLatents(ctx context.Context) (engine.Tensor, error) {
 	if err != nil {
 		return engine.Tensor{}, err
 	}
-	if err := g.digest.start(latents, noise, g.settings.Steps); err != nil {
+	if err := g.digest.start(latents, noise, g.settings.Steps, nil); err != nil {
 		return engine.Tensor{}, err
 	}
 	return latents, g.device.UploadF32(ctx, latents, noise)

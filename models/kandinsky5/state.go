@@ -36,6 +36,7 @@ type State struct {
 	Host       load.HostWeights // what blocks waited in
 	Model      string           // fingerprint of the transformer's and the VAE's weights
 	Config     string           // fingerprint of the configuration, file paths left out
+	Hashes     *Hashes          // with Request.Digests: what the steps gave
 	// Notes are the caller's own, such as a command line. Generate does not look at them.
 	Notes map[string]string
 }
@@ -221,6 +222,7 @@ func (g *run) stepDone(ctx context.Context, k *keeper, step Step) error {
 	f := Finished{Step: done, Steps: step.Count, Took: step.Took, Latents: latents}
 	f.Preview = g.previewOf(k.inputs[len(k.inputs)-1].Latents, latents, k.base.FirstFrame, step)
 	f.State = k.after(done, latents)
+	f.State.Hashes = g.digest.sofar(step.Index)
 	decision, err := g.afterStep(f)
 	switch {
 	case err != nil:
