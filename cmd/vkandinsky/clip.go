@@ -60,7 +60,7 @@ func (o *generateOptions) write(ctx context.Context, c *console, j *job, m made,
 		fmt.Fprintln(c, sentence)
 	}
 	g = o.output.generated(m.result)
-	g.Config = j.checkpoint.Config.Name
+	g.Config, g.Previews = j.checkpoint.Config.Name, j.previews.finish()
 	switch {
 	case !j.request.Digests:
 		return g, nil

@@ -26,12 +26,14 @@ type console struct {
 // Write takes lines of the log; they go around a progress line that is on the screen.
 func (c *console) Write(p []byte) (int, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.reporter != nil {
-		c.reporter.Logf("%s", strings.TrimSuffix(string(p), "\n"))
-		return len(p), nil
+	reporter := c.reporter
+	if reporter == nil {
+		defer c.mu.Unlock()
+		return c.err.Write(p)
 	}
-	return c.err.Write(p)
+	c.mu.Unlock() // a terminal may take its time for a line, and others have lines of their own
+	reporter.Logf("%s", strings.TrimSuffix(string(p), "\n"))
+	return len(p), nil
 }
 
 // progress starts to show progress on err; the returned function ends it.

@@ -136,6 +136,8 @@ func generateCommand() *command {
 			`vkandinsky --from dragon.json -o dragon-again.mp4`,
 			`vkandinsky --config k5_pro_t2v_5s_sft_sd --blocks-in-memory 6 --prompt-file prompts.txt -o night.mp4`,
 			`vkandinsky --from dragon.json --seeds 1..8 -o dragons.mp4`,
+			`vkandinsky --from dragon.json --seeds 1..8 --draft-steps 10 -o dragons.mp4`,
+			`vkandinsky generate --continue 3,7 -o dragons.mp4`,
 			`vkandinsky --config k5_pro_t2v_5s_sft_sd --prompt "A fox runs." --checkpoint-every 5 -o fox.mp4`,
 			`vkandinsky generate --resume fox.mp4.state`,
 		},
@@ -147,7 +149,7 @@ func generateCommand() *command {
 		if err := noArguments(args); err != nil {
 			return err
 		}
-		if o.many.any() {
+		if o.manyAsked() {
 			return o.runMany(ctx, c, cmd)
 		}
 		return o.run(ctx, c, cmd)
@@ -164,6 +166,7 @@ type job struct {
 	files      timelineFlags
 	promptOnly bool // expand the prompt, make no video
 	keeper     *keeper
+	previews   *previewer
 	loseAt     []int // --fault step=N
 }
 
@@ -207,7 +210,7 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 		return err
 	}
 	defer previews.close()
-	j.request.Preview = previews != nil
+	j.previews, j.request.Preview = previews, previews != nil
 	j.request.AfterStep = func(f kandinsky5.Finished) (kandinsky5.Decision, error) {
 		previews.offer(f)
 		return j.keeper.afterStep(f)

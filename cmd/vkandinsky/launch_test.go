@@ -15,7 +15,7 @@ type process struct {
 	stdout, stderr *watched
 }
 
-// launch starts the program; its standard error is watched for a word, its standard output for the first line.
+// launch starts the program; its standard error is watched for a word.
 func launch(t *testing.T, word string, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: exec.CommandContext(t.Context(), program, args...), stdout: watch("\n"), stderr: watch(word)}
@@ -29,23 +29,12 @@ func launch(t *testing.T, word string, args ...string) *process {
 // await waits for the word.
 func (p *process) await(t *testing.T) {
 	t.Helper()
-	p.awaitIn(t, p.stderr)
-}
-
-// awaitOutput waits for the first line of standard output.
-func (p *process) awaitOutput(t *testing.T) {
-	t.Helper()
-	p.awaitIn(t, p.stdout)
-}
-
-func (p *process) awaitIn(t *testing.T, w *watched) {
-	t.Helper()
 	select {
-	case <-w.seen:
+	case <-p.stderr.seen:
 	case <-time.After(2 * time.Minute):
 		p.Process.Kill()
 		p.Wait()
-		t.Fatalf("%q never came:\n%s", w.want, p.stderr.text.String())
+		t.Fatalf("%q never came:\n%s", p.stderr.want, p.stderr.text.String())
 	}
 }
 

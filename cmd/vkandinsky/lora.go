@@ -34,6 +34,15 @@ func (l *loraFlags) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&l.adapters, "lora", nil, "`FILE[:WEIGHT]` of a LoRA adapter (.safetensors) that changes the transformer, as strongly as its weight says: 1 by default, below 0 the other way; may be given several times, effects add up")
 }
 
+// remembered are the flags as a state remembers them: an entry's of a list of clips, where it has its own.
+func (l *loraFlags) remembered() [][2]string {
+	list := [][2]string{}
+	for _, text := range l.adapters {
+		list = append(list, [2]string{"lora", absoluteLoRA(text)})
+	}
+	return list
+}
+
 // sources reads the flags' texts, and checks the files against the transformer, before any work.
 func (l *loraFlags) sources(config *configs.Config) ([]lora.Source, error) {
 	var out []lora.Source

@@ -10,27 +10,37 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/vkandinsky/vkandinsky/engine"
-	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/promptfile"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
-	"github.com/vkandinsky/vkandinsky/models/receipt"
 )
 
 // manyFlags ask for more clips than one.
-type manyFlags struct{ promptFile, seeds string }
+type manyFlags struct {
+	promptFile, seeds string
+	draft             int    // steps
+	pick              string // which drafts to finish
+}
 
 func (m *manyFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&m.promptFile, "prompt-file", "", "make a clip of every line of `FILE`, or of every entry of a .yaml list with settings of its own")
 	f.StringVar(&m.seeds, "seeds", "", "make a clip of every seed of `LIST`, such as 1..8 or 3,7,20..22, and a contact sheet over all")
+	f.IntVar(&m.draft, "draft-steps", 0, "with --seeds or --prompt-file: make the first `STEPS` of every clip's full schedule, save its state, and draw all as they are predicted then on a contact sheet; --continue finishes those that are liked")
+	f.StringVar(&m.pick, "continue", "", "finish the drafts of these seeds (a prompt file's: of these entries, from 1) of `LIST`, or all, to the bytes of runs without a draft; none removes those that are left. --resume FILE.batch, or -o as it was given, names the drafts")
 }
 
 func (m *manyFlags) any() bool { return m.promptFile != "" || m.seeds != "" }
+
+// manyAsked says whether the command line is about many clips.
+func (o *generateOptions) manyAsked() bool {
+	return o.many.any() || o.many.draft != 0 || o.many.pick != "" || strings.HasSuffix(o.keep.resume, batchSuffix)
+}
 
 // order is one clip of many, as it was asked for.
 type order struct {
 	where  string // where it stands, for people
 	values []promptfile.Value
 	suffix string // of the names of its files
+	number uint64 // what --continue names it by
 }
 
 // orders lists the clips.
@@ -40,6 +50,8 @@ func (m *manyFlags) orders(f *flags) ([]order, error) {
 		return nil, badInputf("--seeds and --prompt-file exclude each other: an entry of a .yaml prompt file may have a seed")
 	case m.seeds != "":
 		return seedOrders(f, m.seeds)
+	case m.promptFile == "":
+		return nil, badInputf("--draft-steps makes drafts of many clips: say with --seeds or --prompt-file of which")
 	case f.changed("prompt"):
 		return nil, badInputf("--prompt and --prompt-file exclude each other")
 	}
@@ -50,30 +62,48 @@ func (m *manyFlags) orders(f *flags) ([]order, error) {
 	digits := max(3, len(fmt.Sprint(len(jobs))))
 	out := make([]order, len(jobs))
 	for k, j := range jobs {
-		out[k] = order{fmt.Sprintf("%s:%d", m.promptFile, j.Line), j.Values, fmt.Sprintf("%0*d", digits, k+1)}
+		out[k] = order{fmt.Sprintf("%s:%d", m.promptFile, j.Line), j.Values, fmt.Sprintf("%0*d", digits, k+1), uint64(k + 1)}
 	}
 	return out, nil
 }
 
-// clip is one of many, checked.
-type clip struct {
-	order
-	options *generateOptions
-	job     *job
+// base is what the names of the files begin with where the command line does not say it.
+func (o *generateOptions) base() string {
+	switch {
+	case o.output.file != "":
+		return o.output.file
+	case o.many.promptFile != "":
+		base := filepath.Base(o.many.promptFile)
+		return strings.TrimSuffix(base, filepath.Ext(base))
+	}
+	return "vkandinsky"
 }
 
 // many are clips made one after the other with one pipeline.
 type many struct {
-	clips []clip
 	log   *slog.Logger
-	// The picture that was read last, as clips in a row often begin with the same, and its digest.
-	image *kandinsky5.Image
-	last  string
+	clips []clip // those that this run is to make
+	image pictureCache
 
-	next int // the first that is not written: a lost device is opened again in mid-work
+	batch    *batch
+	path     string // of the batch's file
+	resumed  bool   // it was there before
+	begun    bool   // it is on the disk
+	progress bool   // and this run has added to it
+	drafting int    // steps of drafts; 0: clips are finished
+	pick     string // what --continue has
 
-	sheet  string // over all clips; "" for none
-	strips []*media.Image
+	keeper   *keeper
+	previews previewFlags
+	stages   progressFuncs
+	next     int   // of the clips, the first that is not written: a lost device is opened again in mid-work
+	sheet    sheet // over all clips, or over all drafts
+}
+
+// progressFuncs are the ways of showing progress, the same for all clips.
+type progressFuncs struct {
+	expanding func(string)
+	progress  func(kandinsky5.Progress)
 }
 
 // runMany makes all clips, after all of them have been checked.
@@ -85,185 +115,64 @@ func (o *generateOptions) runMany(ctx context.Context, c *console, cmd *command)
 	if o.output.printPrompt {
 		return badInputf("--print-prompt prints one prompt: leave --prompt-file and --seeds out")
 	}
-	if err := o.refuseForMany(); err != nil {
+	m := &many{log: log}
+	if err := m.open(o, &cmd.flags); err != nil {
 		return err
 	}
-	m := &many{log: log}
-	if o.many.seeds != "" {
-		if m.sheet, err = o.sheetOverAll(); err != nil {
-			return err
-		}
+	if o.many.pick == pickNone {
+		return m.drop()
 	}
 	if err := m.check(o, &cmd.flags); err != nil {
 		return err
 	}
-	list := []generated{}
-	first := m.clips[0].job
-	err = first.run(ctx, c, log, !o.log.quiet, func(d *engine.Device, p *kandinsky5.Pipeline) error {
-		return m.make(ctx, c, d, p, !o.log.quiet, func(g generated) error {
-			list = append(list, g)
-			switch {
-			case !o.output.json:
-				return o.output.report(c, g)
-			case o.output.stats:
-				return printStats(c, g.Stats, g.Plan)
-			}
-			return nil
-		})
-	})
-	if o.output.json && len(list) > 0 { // also what was made before an error
-		if printErr := c.printJSON(list); err == nil {
-			err = printErr
-		}
+	if len(m.clips) == 0 {
+		log.Info("all of these clips are there already")
+		return m.close()
+	}
+	m.keeper = newManyKeeper(ctx, o.keep, log)
+	list, err := m.run(ctx, c, o)
+	if err != nil {
+		err = m.failed(ctx, err)
+	} else {
+		err = m.close()
+	}
+	if printErr := m.report(o, c, list); err == nil {
+		err = printErr
 	}
 	return err
 }
 
-// refuseForMany refuses what is about one clip.
-func (o *generateOptions) refuseForMany() error {
-	const remedy = "is about one clip: leave it, or --prompt-file and --seeds, out"
+// run makes the clips on the device and lists those that were made, also with an error.
+func (m *many) run(ctx context.Context, c *console, o *generateOptions) ([]generated, error) {
+	list := []generated{}
+	j := *m.clips[0].job
+	j.keeper = m.keeper
+	err := j.run(ctx, c, m.log, !o.log.quiet, func(d *engine.Device, p *kandinsky5.Pipeline) error {
+		m.stages = progressFuncs{j.request.Expanding, j.request.Progress}
+		return m.make(ctx, c, d, p, !o.log.quiet, func(g generated) error {
+			list = append(list, g)
+			switch {
+			case m.drafting == 0 && !o.output.json:
+				return o.output.report(c, g)
+			case o.output.stats:
+				return printStats(c, g)
+			}
+			return nil
+		})
+	})
+	return list, err
+}
+
+// report prints what was made, also before an error.
+func (m *many) report(o *generateOptions, c *console, list []generated) error {
 	switch {
-	case o.keep.resume != "":
-		return badInputf("--resume %s", remedy)
-	case o.keep.every != 0:
-		return badInputf("--checkpoint-every %s", remedy)
-	case o.keep.keep:
-		return badInputf("--keep-state %s", remedy)
-	case o.keep.onInterrupt != interruptSave:
-		return badInputf("--on-interrupt %s", remedy)
-	case o.preview.every != 0:
-		return badInputf("--preview %s", remedy)
-	}
-	return nil
-}
-
-// check turns every order into a clip. Nothing has been done when one of them is refused.
-func (m *many) check(o *generateOptions, f *flags) error {
-	orders, err := o.many.orders(f)
-	if err != nil {
+	case m.drafting > 0 && o.output.json:
+		return c.printJSON(m.drafts())
+	case m.drafting > 0 && m.sheet.height > 0:
+		_, err := fmt.Fprintln(c.out, m.sheet.file)
 		return err
-	}
-	files := map[string]string{} // to where they were asked for
-	if whole, err := filepath.Abs(m.sheet); m.sheet != "" && err == nil {
-		files[whole] = "--seeds"
-	}
-	for _, order := range orders {
-		var shared *job
-		if len(m.clips) > 0 {
-			shared = m.clips[0].job
-		}
-		cl, err := o.clip(f, order, shared, m.log)
-		if err == nil {
-			err = cl.claim(files)
-		}
-		if err != nil {
-			return badInputf("%s: %w", order.where, err)
-		}
-		m.clips = append(m.clips, cl)
-	}
-	return nil
-}
-
-// clip reads the command line anew, with an order's values in it.
-func (o *generateOptions) clip(f *flags, order order, shared *job, log *slog.Logger) (clip, error) {
-	if shared != nil {
-		log = slog.New(slog.DiscardHandler) // what is to be said about all was said of the first
-	}
-	own := &generateOptions{}
-	if shared != nil {
-		own.lora.checked = shared.options.LoRA
-	}
-	var set flags
-	own.register(&set)
-	if _, err := set.parse("generate", f.args); err != nil {
-		return clip{}, err
-	}
-	named := false
-	for _, v := range order.values {
-		name, value := string(dashes(nil, v.Name)), v.Text
-		switch v.Name {
-		case "output":
-			own.output.file, named = value, true
-			continue
-		case "lora":
-			if own.lora.replace(); value == "" {
-				continue // an empty list: none
-			}
-		case "expand_prompt":
-			value = map[string]string{"true": "1", "false": "0"}[value]
-		}
-		if err := set.set(name, value); err != nil {
-			return clip{}, err
-		}
-	}
-	if own.from != "" {
-		if err := own.openRepeat(&set, log); err != nil {
-			return clip{}, err
-		}
-	}
-	if own.many.seeds != "" {
-		own.output.sheet = "" // there is one over all
-	}
-	own.name(order.suffix, named)
-	if err := own.checkOutput(); err != nil {
-		return clip{}, err
-	}
-	j, err := own.check(&set, log, shared)
-	if err != nil {
-		return clip{}, err
-	}
-	j.files = own.output.files
-	j.request.Image = nil // there may be many: it is read again when its turn comes
-	own.repeat = nil      // nothing to be compared with: this is another clip
-	return clip{order, own, j}, nil
-}
-
-// name gives the clip's files names of their own: name-001.mp4 for -o name.mp4, and so on.
-func (o *generateOptions) name(suffix string, named bool) {
-	out := &o.output
-	if !named {
-		if out.file == "" {
-			base := "vkandinsky"
-			if o.many.promptFile != "" {
-				base = filepath.Base(o.many.promptFile)
-				base = strings.TrimSuffix(base, filepath.Ext(base))
-			}
-			out.file = base + "." + o.request.extension()
-		}
-		out.file = numbered(out.file, suffix)
-	}
-	for _, path := range []*string{&out.frames, &out.sheet, &out.files.picture, &out.files.trace, &o.receipt.file} {
-		if *path != "" {
-			*path = numbered(*path, suffix)
-		}
-	}
-}
-
-// numbered puts a suffix before a path's extension.
-func numbered(path, suffix string) string {
-	ext := filepath.Ext(path)
-	return strings.TrimSuffix(path, ext) + "-" + suffix + ext
-}
-
-// claim refuses files that another clip writes.
-func (cl clip) claim(files map[string]string) error {
-	out := &cl.options.output
-	paths := []string{out.file, out.frames, out.sheet, out.files.picture, out.files.trace}
-	if !cl.options.receipt.none {
-		paths = append(paths, cl.options.receipt.file)
-	}
-	for _, path := range paths {
-		if path == "" {
-			continue
-		}
-		whole, err := filepath.Abs(path)
-		if err != nil {
-			return err
-		}
-		if other, ok := files[whole]; ok {
-			return fmt.Errorf("%s is written by %s too: name another output", path, other)
-		}
-		files[whole] = cl.where
+	case m.drafting == 0 && o.output.json && len(list) > 0:
+		return c.printJSON(list)
 	}
 	return nil
 }
@@ -274,9 +183,11 @@ func (m *many) make(ctx context.Context, c *console, d *engine.Device, p *kandin
 	if err := m.admit(ctx, c, d, p, show); err != nil {
 		return err
 	}
-	begin := m.next
-	prepared, err := p.Prepare(ctx, len(m.clips)-begin, func(k int) (kandinsky5.Request, error) { return m.request(begin + k) })
+	prepared, err := m.prepare(ctx, p)
 	if err != nil {
+		return err
+	}
+	if err := m.record(); err != nil {
 		return err
 	}
 	for ; m.next < len(m.clips); m.next++ {
@@ -285,92 +196,112 @@ func (m *many) make(ctx context.Context, c *console, d *engine.Device, p *kandin
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if m.keeper.enough() {
+			return context.Canceled
+		}
 		m.log.Info("clip", "number", fmt.Sprintf("%d of %d", k+1, len(m.clips)), "from", cl.where, "output", cl.options.output.file)
-		g, err := m.one(ctx, c, d, p, k, prepared[k-begin])
+		g, err := m.one(ctx, c, d, p, k, prepared[k])
 		if err == nil {
 			err = told(g)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", cl.where, err)
 		}
-		prepared[k-begin] = nil
-	}
-	return m.writeSheet(ctx)
-}
-
-func (m *many) one(ctx context.Context, c *console, d *engine.Device, p *kandinsky5.Pipeline, k int, prepared *kandinsky5.Prepared) (g generated, err error) {
-	cl := m.clips[k]
-	j := *cl.job
-	if j.request, err = m.request(k); err != nil {
-		return g, err
-	}
-	j.request.Prepared = prepared
-	made, err := cl.options.generate(ctx, d, p, &j, m.log)
-	if err != nil {
-		return g, err
-	}
-	if g, err = cl.options.write(ctx, c, &j, made, m.log); err != nil || m.sheet == "" {
-		return g, err
-	}
-	strip, err := media.Strip(made.result.Clip, cl.where, media.SheetOptions{})
-	m.strips = append(m.strips, strip)
-	g.ContactSheet = m.sheet
-	return g, err
-}
-
-// request is the k-th clip's, with its picture and the first clip's ways of showing progress.
-func (m *many) request(k int) (kandinsky5.Request, error) {
-	cl, first := m.clips[k], m.clips[0].job
-	r := cl.job.request
-	r.Expanding, r.Progress = first.request.Expanding, first.request.Progress
-	r.LoRA = &cl.job.options.LoRA
-	was := cl.options.request.picture
-	if was == nil {
-		return r, nil
-	}
-	if m.last != was.SHA256 {
-		image, now, err := loadPicture(was.Path)
-		if err != nil {
-			return r, err
+		if m.drafting == 0 && m.keeper.early() {
+			return kandinsky5.ErrStopped
 		}
-		if now.SHA256 != was.SHA256 {
-			return r, fmt.Errorf("%s: the picture %s has changed since the start", cl.where, was.Path)
-		}
-		m.image, m.last = image, was.SHA256
-	}
-	r.Image = m.image
-	return r, nil
-}
-
-// admit plans every clip, those that are alike once, and prints the choice for the first.
-func (m *many) admit(ctx context.Context, c *console, d *engine.Device, p *kandinsky5.Pipeline, show bool) error {
-	planned := map[string]bool{}
-	for k, cl := range m.clips {
-		r, err := m.request(k)
-		if err != nil {
-			return err
-		}
-		key := planKey(r, cl.options.request.picture)
-		if planned[key] {
-			continue
-		}
-		j := *cl.job
-		j.request, planned[key] = r, true
-		if err := j.admit(ctx, c, d, p, show && k == 0); err != nil {
-			return fmt.Errorf("%s: %w", cl.where, err)
-		}
+		delete(prepared, k)
 	}
 	return nil
 }
 
-// planKey is the same for requests that take the same memory.
-func planKey(r kandinsky5.Request, picture *receipt.Picture) string {
-	key := fmt.Sprint(r.Width, r.Height, r.Seconds, r.Steps, r.Guidance, r.MagCache, r.ExpandPrompt, *r.LoRA)
-	if picture != nil {
-		key += picture.SHA256
+// prepare encodes the texts of the clips that no state has them of.
+func (m *many) prepare(ctx context.Context, p *kandinsky5.Pipeline) (map[int]*kandinsky5.Prepared, error) {
+	var open []int
+	for k := m.next; k < len(m.clips); k++ {
+		if !m.clips[k].resumed && !m.keeper.at(m.clips[k].index) {
+			open = append(open, k)
+		}
 	}
-	if r.ExpandPrompt {
-		key += r.Prompt // its length decides
+	list, err := p.Prepare(ctx, len(open), func(k int) (kandinsky5.Request, error) { return m.request(open[k]) })
+	out := map[int]*kandinsky5.Prepared{}
+	for k, prepared := range list {
+		out[open[k]] = prepared
 	}
-	return key
+	return out, err
 }
+
+// one makes a clip, or its draft.
+func (m *many) one(ctx context.Context, c *console, d *engine.Device, p *kandinsky5.Pipeline, k int, prepared *kandinsky5.Prepared) (g generated, err error) {
+	cl := m.clips[k]
+	j := *cl.job
+	j.keeper = m.keeper
+	if j.request, err = m.begin(k, prepared); err != nil {
+		return g, err
+	}
+	if s := j.request.Resume; s != nil && m.drafting > 0 && s.Step >= m.drafting {
+		return cl.options.output.generated(&kandinsky5.Result{Settings: s.Settings}), m.draftIsThere(cl)
+	}
+	if j.previews, err = newPreviewer(m.previews, cl.options.output.file, c, m.log); err != nil {
+		return g, err
+	}
+	defer j.previews.close()
+	if j.request.Preview = j.previews != nil; j.request.Preview {
+		j.previews.until = m.drafting
+	}
+	j.request.AfterStep = func(f kandinsky5.Finished) (kandinsky5.Decision, error) {
+		j.previews.offer(f)
+		return m.keeper.afterStep(f)
+	}
+	made, err := cl.options.generate(ctx, d, p, &j, m.log)
+	if err != nil {
+		return g, err
+	}
+	if m.drafting > 0 {
+		g = cl.options.output.generated(made.result)
+		g.Previews = j.previews.finish()
+		return g, m.drafted(ctx, cl, made.result)
+	}
+	if g, err = cl.options.write(ctx, c, &j, made, m.log); err != nil {
+		return g, err
+	}
+	if m.sheet.file != "" {
+		g.ContactSheet = m.sheet.file
+	}
+	return g, m.done(ctx, cl, made.result.Clip)
+}
+
+// begin turns the keeper to the k-th clip and returns what is to be done: from a state, or from prepared texts.
+func (m *many) begin(k int, prepared *kandinsky5.Prepared) (kandinsky5.Request, error) {
+	cl := m.clips[k]
+	r, err := m.request(k)
+	if err != nil {
+		return r, err
+	}
+	path := m.entry(cl).statePath()
+	if !cl.resumed && !m.keeper.at(cl.index) {
+		warnOfState(path, m.log)
+	}
+	m.keeper.begin(cl.index, path, cl.notes, r.Resume, m.drafting)
+	if r.Resume = m.keeper.state(); r.Resume == nil {
+		r.Prepared = prepared
+	}
+	return r, nil
+}
+
+// done notes that a clip is written.
+func (m *many) done(ctx context.Context, cl clip, frames *kandinsky5.Clip) error {
+	if m.progress = true; m.keeper.early() {
+		return nil // it is to be made again, whole
+	}
+	m.batch.Sheet = m.sheet.add(ctx, frames, cl.where, m.log)
+	m.entry(cl).Status = clipDone
+	if err := m.record(); err != nil {
+		m.log.Warn("the batch's file cannot be written; the run goes on", "error", err)
+	}
+	m.keeper.clipWritten()
+	return nil
+}
+
+// entry is the clip's in the batch.
+func (m *many) entry(cl clip) *batchClip { return &m.batch.Clips[cl.index] }

@@ -2,13 +2,10 @@ package main
 
 import (
 	"bytes"
-	"image/png"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 )
 
 // drawn makes pictures of a text-to-video model: all of their pixels depend on the prompt.
@@ -94,36 +91,5 @@ func TestABadLineIsRefusedBeforeAnyWork(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("mistakes left files behind: %v %v", entries, err)
-	}
-}
-
-func TestCtrlCLeavesFinishedClipsWhole(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("a console is needed to send Ctrl-C there; scripts/windows.sh does it under Wine")
-	}
-	dir := t.TempDir()
-	list := writeFile(t, filepath.Join(dir, "list.txt"), "# many\n"+strings.Repeat("A fox runs.\n", 300))
-	p := launch(t, "", drawn("--prompt-file", list, "-o", filepath.Join(dir, "x.png"), "--validate")...)
-	p.awaitOutput(t)
-	time.Sleep(100 * time.Millisecond)
-	p.interrupt(t)
-	o := p.end()
-	if o.status != exitInterrupted || !strings.HasSuffix(o.stderr, "vkandinsky: interrupted\n") {
-		t.Fatalf("status %d\n%s", o.status, o.stderr)
-	}
-	clips := strings.Fields(o.stdout)
-	for _, path := range clips {
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := png.Decode(f); err != nil {
-			t.Errorf("%s: %v", path, err)
-		}
-		f.Close()
-		readReceipt(t, receiptOf(path))
-	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1+2*len(clips) {
-		t.Errorf("%d clips were made, %d files are there: %v", len(clips), len(entries), err)
 	}
 }

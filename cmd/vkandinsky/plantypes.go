@@ -32,7 +32,7 @@ type heldBlocks struct {
 	Mapped int64  `json:"mapped_pinned_bytes"` // of staging, with --host-tier mapped; 0: not possible
 	Bus    int64  `json:"bus_bytes_per_step"`
 	AtMost bool   `json:"bounds,omitempty"` // block and bus are what is set aside: what moves is less
-	Slots  int64  `json:"device_bytes"` // of the slots, and of the room where a block is unpacked
+	Slots  int64  `json:"device_bytes"`     // of the slots, and of the room where a block is unpacked
 }
 
 // newWeightTypes computes everything from shapes: no file is read, no device asked.

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"image/gif"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/termpic"
@@ -52,7 +55,7 @@ func TestPreviewsAreDrawnBesideTheRun(t *testing.T) {
 	drawing, held := make(chan struct{}), make(chan struct{})
 	asked := []int{}
 	for step := 1; step <= 8; step++ {
-		p.offer(kandinsky5.Finished{Step: step, Steps: 9, Preview: func() *kandinsky5.Clip {
+		p.offer(kandinsky5.Finished{Step: step, Steps: 9, Took: time.Hour, Preview: func() *kandinsky5.Clip {
 			if asked = append(asked, step); len(asked) == 1 {
 				close(drawing)
 				<-held
@@ -64,7 +67,10 @@ func TestPreviewsAreDrawnBesideTheRun(t *testing.T) {
 		}
 	}
 	close(held)
-	p.close()
+	stats := p.finish()
+	if stats.Drawn != 2 || stats.LeftOut != 2 || stats.Steps != 8*time.Hour || stats.Held <= 0 || stats.Held > time.Minute {
+		t.Errorf("the cost is %+v", stats)
+	}
 	if len(asked) != 2 || asked[0] != 2 || asked[1] != 4 {
 		t.Errorf("drew after steps %v, want 2 and 4", asked)
 	}
@@ -73,6 +79,37 @@ func TestPreviewsAreDrawnBesideTheRun(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "\x1b_Ga=T"); n != 2 || log.Len() > 0 {
 		t.Errorf("%d pictures on the terminal, log %q", n, log.String())
+	}
+}
+
+// TestPreviewsKeepToTheirShare has 500 steps of 10 ms, and a clock by which each drawing takes 3 ms: one in thirty steps may
+// have one, and the last, which no step follows.
+func TestPreviewsKeepToTheirShare(t *testing.T) {
+	p, err := newPreviewer(previewFlags{every: 1}, filepath.Join(t.TempDir(), "x.mp4"), &console{err: &bytes.Buffer{}}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var clock atomic.Int64
+	p.now = func() time.Time { return time.UnixMilli(3 * clock.Add(1)) }
+	const steps = 500
+	settled := func() int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.stats.Drawn + p.stats.LeftOut
+	}
+	for step := 1; step <= steps; step++ {
+		p.offer(kandinsky5.Finished{Step: step, Steps: steps, Took: 10 * time.Millisecond, Preview: func() *kandinsky5.Clip { return media.NewClip(1, 2, 2) }})
+		for settled() < step {
+			time.Sleep(50 * time.Microsecond)
+		}
+	}
+	// 1 % of 5 s is 50 ms, which 16 drawings keep to; with steps so short the first one alone is before its time.
+	s := *p.finish()
+	if s.Drawn != 17 || s.LeftOut != steps-17 || s.Drawing != 48*time.Millisecond || s.Steps != 5*time.Second || s.Held <= 0 {
+		t.Errorf("%+v", s)
+	}
+	if row := s.row(); !strings.Contains(row, "17 drawn, 483 left out") || !strings.Contains(row, "(0.96 %)") {
+		t.Errorf("the row is %q", row)
 	}
 }
 
@@ -90,7 +127,7 @@ func TestAPreviewThatCannotBeWrittenIsAWarning(t *testing.T) {
 		t.Fatal(err)
 	}
 	for step := 1; step <= 3; step++ {
-		p.work <- func() *kandinsky5.Clip { return media.NewClip(1, 2, 2) }
+		p.work <- drawing{func() *kandinsky5.Clip { return media.NewClip(1, 2, 2) }, false}
 	}
 	p.close()
 	if n := strings.Count(log.String(), "the preview cannot be drawn"); n != 1 {
@@ -98,5 +135,24 @@ func TestAPreviewThatCannotBeWrittenIsAWarning(t *testing.T) {
 	}
 	if _, err := newPreviewer(previewFlags{every: 1}, filepath.Join(dir, "x.mp4"), &console{err: &out}, slog.Default()); err == nil {
 		t.Error("a folder that is not there is no mistake")
+	}
+}
+
+// BenchmarkPreview draws what a step of 5 s of 768×512 predicts: 31 frames of 96×64 latents.
+func BenchmarkPreview(b *testing.B) {
+	p, err := newPreviewer(previewFlags{every: 1}, filepath.Join(b.TempDir(), "x.mp4"), &console{err: &bytes.Buffer{}}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.close()
+	small := media.NewClip(31, 64, 96)
+	random := rand.New(rand.NewPCG(1, 2))
+	for k := range small.Pix {
+		small.Pix[k] = uint8(random.Uint32())
+	}
+	for b.Loop() {
+		if _, err := p.draw(small); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -32,18 +32,20 @@ func (j *job) onDevice(ctx context.Context, log *slog.Logger, work func(*engine.
 		return err
 	}
 	j.loseInSteps()
-	lostAt := -1
+	type place struct{ clip, step int }
+	lostAt := place{-1, -1}
 	for {
 		err := useDevice(d, work)
 		if !errors.Is(err, vk.ErrDeviceLost) || errors.Is(err, errValidation) || ctx.Err() != nil {
 			return err
 		}
-		at, where := 0, "before the first step was done"
+		where := "before the first step was done"
 		if s := j.keeper.state(); s != nil {
-			at, where = s.Step, fmt.Sprintf("after step %d of %d", s.Step, s.Settings.Steps)
+			where = fmt.Sprintf("after step %d of %d", s.Step, s.Settings.Steps)
 			j.request.Resume = s
 		}
-		if at == lostAt {
+		var at place
+		if at.clip, at.step = j.keeper.place(); at == lostAt {
 			return fmt.Errorf("%w, twice %s: try --kernels base, a smaller --vram-budget, or another driver (vkandinsky doctor examines it)", err, where)
 		}
 		lostAt = at

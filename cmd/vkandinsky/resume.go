@@ -29,32 +29,46 @@ var harmless = []string{
 	"output-filename", "frames-dir", "contact-sheet", "stats", "json", "preview", "timeline", "trace", "log-level", "verbose", "quiet",
 	"config", "checkpoint-dir", "enable-block-swap", "blocks-in-memory", "stream-slots", "swap-policy", "host-tier", "qwen-layers-in-memory", "head-groups", "offload",
 	"device", "kernels", "vram-budget", "ram-budget", "validate", "cache-dir", "fault", "attention-engine",
-	"checkpoint-every", "keep-state", "on-interrupt", "resume", "receipt", "no-receipt",
+	"checkpoint-every", "keep-state", "on-interrupt", "resume", "receipt", "no-receipt", "continue",
 }
 
-// Flags that are not remembered: they are about one process.
-var forgotten = []string{"resume", "from", "fault", "print-prompt", "log-level", "verbose", "quiet"}
+// Flags that a state does not remember: they are about one process, or about many clips.
+var forgotten = []string{"resume", "from", "fault", "print-prompt", "log-level", "verbose", "quiet", "prompt-file", "seeds", "draft-steps", "continue"}
 
-// remember makes a state's notes of the command line. Paths are made absolute, so that it may be continued from anywhere.
-func remember(f *flags, output string) (map[string]string, error) {
-	folder, err := os.Getwd()
-	if err != nil {
-		return nil, err
-	}
+// remembered lists the command line without some of its flags. Paths are made absolute, so that it may be continued from
+// anywhere.
+func remembered(f *flags, without []string) [][2]string {
 	list := [][2]string{}
 	for _, g := range f.given {
-		if !slices.Contains(forgotten, g[0]) && g[0] != "output-filename" {
+		if !slices.Contains(without, g[0]) {
 			list = append(list, [2]string{g[0], absolute(f.lookup(g[0]), g[1])})
 		}
 	}
-	list = append(list, [2]string{"output-filename", absolute(f.lookup("output-filename"), output)})
-	text, err := json.Marshal(list)
-	return map[string]string{noteFlags: string(text), noteFolder: folder}, err
+	return list
+}
+
+// files are the values of flags for the files of the clip, as they came to be.
+func (o *generateOptions) files() map[string]string {
+	out := &o.output
+	return map[string]string{"output-filename": out.file, "frames-dir": out.frames, "contact-sheet": out.sheet, "timeline": out.files.picture, "trace": out.files.trace, "receipt": o.receipt.file}
 }
 
 // remember makes the notes of a run's states.
 func (o *generateOptions) remember(f *flags) (map[string]string, error) {
-	notes, err := remember(f, o.output.file)
+	folder, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	list, files := o.lora.remembered(), o.files()
+	for _, g := range remembered(f, append([]string{"output-filename", "lora"}, forgotten...)) {
+		if file, ok := files[g[0]]; ok {
+			g[1] = absolute(f.lookup(g[0]), file)
+		}
+		list = append(list, g)
+	}
+	list = append(list, [2]string{"output-filename", absolute(f.lookup("output-filename"), o.output.file)})
+	flagText, err := json.Marshal(list)
+	notes := map[string]string{noteFlags: string(flagText), noteFolder: folder}
 	if err != nil || o.request.picture == nil {
 		return notes, err
 	}
@@ -119,27 +133,45 @@ func (k *keepFlags) restore(f *flags) error {
 	if err := json.Unmarshal([]byte(state.Notes[noteFlags]), &list); err != nil {
 		return badInputf("%s: %w: it does not say how the run was started", k.resume, kandinsky5.ErrState)
 	}
+	saved := savedFlags{k.resume, kandinsky5.ErrState, list, forgotten}
+	if err := saved.restore(f, effective(state.Settings)); err != nil {
+		return err
+	}
+	k.state = state
+	return restoreFolder(f, state.Notes[noteFolder])
+}
+
+// savedFlags are the command line that a file says a run was started with.
+type savedFlags struct {
+	file   string
+	broken error // what errors about the file wrap
+	list   [][2]string
+	never  []string // flags that the file must not have
+}
+
+// restore sets the flags, but for those that the command line has. It refuses flags that would make another video;
+// effective has values of flags that the run left to their defaults.
+func (s savedFlags) restore(f *flags, effective map[string]string) error {
 	saved := map[string][]string{}
-	for _, g := range list {
-		if f.lookup(g[0]) == nil || slices.Contains(forgotten, g[0]) {
-			return badInputf("%s: %w: it has a flag --%.40s, which this program does not take from a state", k.resume, kandinsky5.ErrState, g[0])
+	for _, g := range s.list {
+		if f.lookup(g[0]) == nil || slices.Contains(s.never, g[0]) {
+			return badInputf("%s: %w: it has a flag --%.40s, which this program does not take from such a file", s.file, s.broken, g[0])
 		}
 		saved[g[0]] = append(saved[g[0]], g[1])
 	}
-	if err := contradictions(f, saved, effective(state.Settings)); err != nil {
+	if err := contradictions(f, saved, effective); err != nil {
 		return err
 	}
 	given := f.given
-	for _, g := range list {
+	for _, g := range s.list {
 		if overruled(given, g[0]) {
 			continue
 		}
 		if err := f.set(g[0], g[1]); err != nil {
-			return badInputf("%s: %w: --%s: %w", k.resume, kandinsky5.ErrState, g[0], err)
+			return badInputf("%s: %w: --%s: %w", s.file, s.broken, g[0], err)
 		}
 	}
-	k.state = state
-	return k.restoreFolder(f, state.Notes[noteFolder])
+	return nil
 }
 
 // overruled says whether the command line has a flag, or one that says as much.
@@ -151,7 +183,7 @@ func overruled(given [][2]string, name string) bool {
 }
 
 // restoreFolder looks for checkpoints where the run was started, if no other folder is named.
-func (k *keepFlags) restoreFolder(f *flags, folder string) error {
+func restoreFolder(f *flags, folder string) error {
 	here, err := os.Getwd()
 	if err != nil || folder == here || folder == "" || f.changed("checkpoint-dir") {
 		return err

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"context"
-	"path/filepath"
 	"strconv"
 	"strings"
 
-	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/promptfile"
 )
 
@@ -18,20 +15,20 @@ func seedOrders(f *flags, list string) ([]order, error) {
 	if f.changed("seed") {
 		return nil, badInputf("--seed and --seeds exclude each other")
 	}
-	seeds, err := parseSeeds(list)
+	seeds, err := parseSeeds("seeds", list)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]order, len(seeds))
 	for k, seed := range seeds {
 		number := strconv.FormatUint(seed, 10)
-		out[k] = order{"seed " + number, []promptfile.Value{{Name: "seed", Text: number}}, "seed" + number}
+		out[k] = order{"seed " + number, []promptfile.Value{{Name: "seed", Text: number}}, "seed" + number, seed}
 	}
 	return out, nil
 }
 
-// parseSeeds reads numbers and ranges: 3,7,20..22.
-func parseSeeds(list string) ([]uint64, error) {
+// parseSeeds reads the numbers and ranges that a flag has: 3,7,20..22.
+func parseSeeds(flag, list string) ([]uint64, error) {
 	var out []uint64
 	seen := map[uint64]bool{}
 	for _, part := range strings.Split(list, ",") {
@@ -42,51 +39,19 @@ func parseSeeds(list string) ([]uint64, error) {
 			to, err = strconv.ParseUint(last, 10, 64)
 		}
 		if err != nil || to < from {
-			return nil, badInputf("--seeds %q: write numbers and ranges, such as 3,7,20..22", list)
+			return nil, badInputf("--%s %q: write numbers and ranges, such as 3,7,20..22", flag, list)
 		}
 		if to-from >= maxSeeds || len(out)+int(to-from) >= maxSeeds {
-			return nil, badInputf("--seeds %q: more than %d seeds", list, maxSeeds)
+			return nil, badInputf("--%s %q: more than %d numbers", flag, list, maxSeeds)
 		}
 		for n := uint64(0); n <= to-from; n++ {
 			seed := from + n
 			if seen[seed] {
-				return nil, badInputf("--seeds %q: %d is there twice", list, seed)
+				return nil, badInputf("--%s %q: %d is there twice", flag, list, seed)
 			}
 			seen[seed] = true
 			out = append(out, seed)
 		}
 	}
 	return out, nil
-}
-
-// sheetOverAll is the contact sheet's name: what was asked for, or one that goes with the clips'.
-func (o *generateOptions) sheetOverAll() (string, error) {
-	path := o.output.sheet
-	if path == "" {
-		base := o.output.file
-		if base == "" {
-			base = "vkandinsky"
-		}
-		path = strings.TrimSuffix(base, filepath.Ext(base)) + "-seeds.png"
-	}
-	if !strings.EqualFold(filepath.Ext(path), ".png") {
-		return "", badInputf("--contact-sheet %s: the sheet is a .png", path)
-	}
-	return path, badInput(media.CheckOutput(path))
-}
-
-// writeSheet writes a strip of frames for every clip.
-func (m *many) writeSheet(ctx context.Context) error {
-	if m.sheet == "" {
-		return nil
-	}
-	sheet, err := media.Stack(m.strips)
-	if err != nil {
-		return err
-	}
-	if err := media.WritePNG(ctx, m.sheet, sheet); err != nil {
-		return err
-	}
-	m.log.Info("contact sheet over all clips", "file", m.sheet)
-	return nil
 }

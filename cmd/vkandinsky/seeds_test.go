@@ -15,12 +15,12 @@ func TestParseSeeds(t *testing.T) {
 	for list, want := range map[string][]uint64{
 		"7": {7}, "1..3": {1, 2, 3}, "3, 7,20..22": {3, 7, 20, 21, 22}, "18446744073709551614..18446744073709551615": {1<<64 - 2, 1<<64 - 1}, "5..5": {5},
 	} {
-		if got, err := parseSeeds(list); err != nil || !slices.Equal(got, want) {
+		if got, err := parseSeeds("seeds", list); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s gives %v, %v", list, got, err)
 		}
 	}
 	for _, list := range []string{" ", "a", "1..", "..1", "3..1", "1,", "-1", "1..2..3", "1,1", "1..3,2", "0..18446744073709551615", "0..999,1000", "18446744073709551616"} {
-		if got, err := parseSeeds(list); err == nil {
+		if got, err := parseSeeds("seeds", list); err == nil {
 			t.Errorf("%q gives %v", list, got)
 		}
 	}
@@ -47,7 +47,7 @@ func TestSeedsMakeClipsAndASheetOverAll(t *testing.T) {
 	}
 	for want, more := range map[string][]string{
 		"exclude": {"--seeds", "1,2", "--seed", "3"}, "exclude each other": {"--seeds", "1,2", "--prompt-file", "x"}, "1..": {"--seeds", "1.."},
-		"x.jpg": {"--seeds", "1", "--contact-sheet", "x.jpg"}, "written by --seeds": {"--seeds", "1", "--contact-sheet", at("new-seed1.png")},
+		"x.jpg": {"--seeds", "1", "--contact-sheet", "x.jpg"}, "written by the contact sheet": {"--seeds", "1", "--contact-sheet", at("new-seed1.png")},
 	} {
 		if status, _, stderr := invoke(t, drawn(append(more, "--prompt", "x", "-o", at("new.png"))...)...); status != exitBadInput || !strings.Contains(stderr, want) {
 			t.Errorf("%v: status %d, %q", more, status, stderr)

@@ -23,8 +23,9 @@ type generated struct {
 	Summary      string                 `json:"summary"` // where the time went, in a sentence
 	Settings     kandinsky5.Settings    `json:"settings"`
 	Stats        kandinsky5.Stats       `json:"stats"`
-	Plan         *kandinsky5.MemoryPlan `json:"plan,omitempty"`    // what was planned before
-	Repeats      *receipt.Comparison    `json:"repeats,omitempty"` // with --from: what has come out otherwise
+	Plan         *kandinsky5.MemoryPlan `json:"plan,omitempty"`     // what was planned before
+	Previews     *previewStats          `json:"previews,omitempty"` // with --preview: what they cost
+	Repeats      *receipt.Comparison    `json:"repeats,omitempty"`  // with --from: what has come out otherwise
 }
 
 func (o *outputFlags) generated(r *kandinsky5.Result) generated {
@@ -35,7 +36,7 @@ func (o *outputFlags) generated(r *kandinsky5.Result) generated {
 // report prints what was written, and the statistics where they were asked for.
 func (o *outputFlags) report(c *console, g generated) error {
 	if o.stats {
-		if err := printStats(c, g.Stats, g.Plan); err != nil {
+		if err := printStats(c, g); err != nil {
 			return err
 		}
 	}
@@ -75,8 +76,9 @@ func whereTheTimeWent(s kandinsky5.Stats) string {
 
 // printStats writes a table of where time and memory went, beside what was planned. It goes to the log's side: standard
 // output has the path.
-func printStats(w io.Writer, s kandinsky5.Stats, plan *kandinsky5.MemoryPlan) error {
-	if err := table(w, measuredRows(s, plan)); err != nil {
+func printStats(w io.Writer, g generated) error {
+	s := g.Stats
+	if err := table(w, measuredRows(s, g.Plan)); err != nil {
 		return err
 	}
 	var rows []string
@@ -93,6 +95,16 @@ func printStats(w io.Writer, s kandinsky5.Stats, plan *kandinsky5.MemoryPlan) er
 	}
 	if s.Skipped > 0 {
 		rows = append(rows, fmt.Sprintf("MagCache\t%d passes skipped", s.Skipped))
+	}
+	if s.StepsMade > 0 {
+		var steps time.Duration
+		for _, d := range s.StepTimes {
+			steps += d
+		}
+		rows = append(rows, fmt.Sprintf("between steps\tthe run took %s for states and previews (%.2f %% of the steps' time)", seconds(s.AfterSteps), 100*s.AfterSteps.Seconds()/max(steps.Seconds(), 1e-9)))
+	}
+	if g.Previews != nil {
+		rows = append(rows, g.Previews.row())
 	}
 	return table(w, rows)
 }

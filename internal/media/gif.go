@@ -24,7 +24,7 @@ func writeGIF(ctx context.Context, path string, clip *Clip, fps int) error {
 	for i, c := range colours {
 		palette[i] = color.RGBA{c[0], c[1], c[2], 255}
 	}
-	lookup := newLookup(colours)
+	nearest := newLookup(colours)
 	g := &gif.GIF{Image: make([]*image.Paletted, clip.Frames), Delay: gifDelays(clip.Frames, fps)}
 	var stopped atomic.Bool
 	inParallel(clip.Frames, func(i int) {
@@ -32,7 +32,7 @@ func writeGIF(ctx context.Context, path string, clip *Clip, fps int) error {
 			stopped.Store(true)
 			return
 		}
-		g.Image[i] = &image.Paletted{Pix: dither(clip.Frame(i), colours, lookup), Stride: clip.Width,
+		g.Image[i] = &image.Paletted{Pix: dither(clip.Frame(i), colours, nearest), Stride: clip.Width,
 			Rect: image.Rect(0, 0, clip.Width, clip.Height), Palette: palette}
 	})
 	if stopped.Load() || ctx.Err() != nil {
@@ -56,7 +56,7 @@ func gifDelays(frames, fps int) []int {
 }
 
 // dither assigns palette entries by Floyd and Steinberg's error diffusion, in lines of alternating direction.
-func dither(im *Image, colours [][3]uint8, lookup []uint8) []uint8 {
+func dither(im *Image, colours [][3]uint8, l *lookup) []uint8 {
 	w := im.Width
 	out := make([]uint8, im.Height*w)
 	// Errors in sixteenths, with a pixel of margin at both ends.
@@ -72,7 +72,7 @@ func dither(im *Image, colours [][3]uint8, lookup []uint8) []uint8 {
 			for c := range 3 {
 				v[c] = min(max(int32(p[c])+(here[x+1][c]+8)>>4, 0), 255)
 			}
-			index := lookup[lookupKey(v[0], v[1], v[2])]
+			index := l.nearest(v[0], v[1], v[2])
 			out[w*y+x] = index
 			for c := range 3 {
 				e := v[c] - int32(colours[index][c])

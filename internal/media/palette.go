@@ -1,6 +1,9 @@
 package media
 
-import "sort"
+import (
+	"sort"
+	"sync/atomic"
+)
 
 const (
 	paletteSize = 256
@@ -152,22 +155,26 @@ func closest(colours [][3]uint8, r, g, b int32) int {
 	return best
 }
 
-func lookupKey(r, g, b int32) int32 {
-	const drop = 8 - lookupBits
-	return r>>drop<<(2*lookupBits) | g>>drop<<lookupBits | b>>drop
+// lookup finds the nearest colour of points, by a coarse grid. Places of the grid are filled in when they are first asked
+// for: a small clip has a small part of its 262144. Goroutines may share one.
+type lookup struct {
+	colours [][3]uint8
+	table   []atomic.Uint32 // one more than the colour's number; 0 where nobody has asked
 }
 
-// newLookup returns the nearest colour of every point of a coarse grid.
-func newLookup(colours [][3]uint8) []uint8 {
-	const side, drop = 1 << lookupBits, 8 - lookupBits
-	table := make([]uint8, side*side*side)
-	inParallel(side, func(r int) {
-		middle := func(v int) int32 { return int32(v<<drop) + 1<<(drop-1) }
-		for g := range side {
-			for b := range side {
-				table[(r*side+g)*side+b] = uint8(closest(colours, middle(r), middle(g), middle(b)))
-			}
-		}
-	})
-	return table
+func newLookup(colours [][3]uint8) *lookup {
+	return &lookup{colours, make([]atomic.Uint32, 1<<(3*lookupBits))}
+}
+
+// nearest returns the number of the colour that is nearest to the middle of the point's place.
+func (l *lookup) nearest(r, g, b int32) uint8 {
+	const drop = 8 - lookupBits
+	place := &l.table[r>>drop<<(2*lookupBits)|g>>drop<<lookupBits|b>>drop]
+	if n := place.Load(); n > 0 {
+		return uint8(n - 1)
+	}
+	middle := func(v int32) int32 { return v>>drop<<drop + 1<<(drop-1) }
+	n := closest(l.colours, middle(r), middle(g), middle(b))
+	place.Store(uint32(n) + 1) // another goroutine would store the same
+	return uint8(n)
 }

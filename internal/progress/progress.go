@@ -43,7 +43,11 @@ type Reporter struct {
 	opt  Options
 	line bool
 
-	mu      sync.Mutex
+	// out is held while something is written: a terminal may take its time, as for a picture. It is taken before mu, or only
+	// if it is free, and mu is not held while writing, so that a step never waits for the terminal.
+	out     sync.Mutex
+	mu      sync.Mutex      // guards what follows
+	text    strings.Builder // what is to be written next
 	stage   *stage
 	memory  int64 // bytes, 0 when unknown
 	drawn   int   // columns the line on the screen takes
@@ -122,11 +126,11 @@ func (r *Reporter) Tick() {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.line && r.stage != nil {
-		r.draw()
+	if !r.out.TryLock() {
+		return
 	}
+	defer r.out.Unlock()
+	r.writeHolding(r.redraw)
 }
 
 // Stage ends the stage before and begins one of total steps; 0 when the number is not known or there are none.
@@ -134,17 +138,17 @@ func (r *Reporter) Stage(name string, total int) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.end()
-	now := r.opt.Now()
-	r.stage = &stage{name: name, total: max(total, 0), begin: now, peak: r.memory}
-	r.shownAt = now
-	if r.line {
-		r.draw()
-	} else {
-		r.print(r.stage.name + " ...")
-	}
+	r.write(func() {
+		r.end()
+		now := r.opt.Now()
+		r.stage = &stage{name: name, total: max(total, 0), begin: now, peak: r.memory}
+		r.shownAt = now
+		if r.line {
+			r.draw()
+		} else {
+			r.print(r.stage.name + " ...")
+		}
+	})
 }
 
 // Step says that done steps of the stage are finished.
@@ -152,11 +156,29 @@ func (r *Reporter) Step(done int) {
 	if r == nil {
 		return
 	}
+	if !r.stepped(done) || !r.out.TryLock() {
+		return
+	}
+	defer r.out.Unlock()
+	r.writeHolding(func() {
+		switch {
+		case r.stage == nil: // it ended meanwhile
+		case r.line:
+			r.draw()
+		default:
+			r.shownAt = r.opt.Now()
+			r.print(r.stage.text(r.shownAt, r.memory, unlimited))
+		}
+	})
+}
+
+// stepped counts steps and says whether it is time to show them.
+func (r *Reporter) stepped(done int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.stage
 	if s == nil || done <= s.done {
-		return
+		return false
 	}
 	now := r.opt.Now()
 	if s.done == s.from && done == s.from+1 {
@@ -164,13 +186,7 @@ func (r *Reporter) Step(done int) {
 	}
 	s.done, s.lastDone = done, now
 	since := now.Sub(r.shownAt)
-	switch {
-	case r.line && since >= redrawEvery:
-		r.draw()
-	case !r.line && since >= r.opt.Every && done != s.total: // the last step's line is the stage's own
-		r.shownAt = now
-		r.print(s.text(now, r.memory, unlimited))
-	}
+	return r.line && since >= redrawEvery || !r.line && since >= r.opt.Every && done != s.total // the last step's line is the stage's own
 }
 
 // From says that steps of the stage were done before it began, as in a run that is continued.
@@ -203,13 +219,11 @@ func (r *Reporter) Logf(format string, args ...any) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.erase()
-	r.print(fmt.Sprintf(format, args...))
-	if r.line && r.stage != nil {
-		r.draw()
-	}
+	r.write(func() {
+		r.erase()
+		r.print(fmt.Sprintf(format, args...))
+		r.redraw()
+	})
 }
 
 // Done ends the stage and says how long it took.
@@ -217,9 +231,7 @@ func (r *Reporter) Done() {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.end()
+	r.write(r.end)
 }
 
 // Close takes an unfinished line off the screen and stops redrawing. It may be called twice; a stage that was not
@@ -228,19 +240,44 @@ func (r *Reporter) Close() {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	r.erase()
-	r.stage = nil
-	stop := r.stop
-	r.stop = nil
-	r.mu.Unlock()
+	var stop chan struct{}
+	r.write(func() {
+		r.erase()
+		stop, r.stage, r.stop = r.stop, nil, nil
+	})
 	if stop != nil {
 		close(stop)
 		r.stopped.Wait()
 	}
 }
 
-// end prints the summary of the stage there is. The lock is held, as for all below.
+// write lets compose say what is to be written, and writes it.
+func (r *Reporter) write(compose func()) {
+	r.out.Lock()
+	defer r.out.Unlock()
+	r.writeHolding(compose)
+}
+
+// writeHolding is write for who holds out. Nothing can be done about a standard error that takes nothing.
+func (r *Reporter) writeHolding(compose func()) {
+	r.mu.Lock()
+	compose()
+	text := r.text.String()
+	r.text.Reset()
+	r.mu.Unlock()
+	if text != "" {
+		_, _ = io.WriteString(r.opt.Out, text)
+	}
+}
+
+// redraw draws the line where there is one. The lock is held, as for all below.
+func (r *Reporter) redraw() {
+	if r.line && r.stage != nil {
+		r.draw()
+	}
+}
+
+// end prints the summary of the stage there is.
 func (r *Reporter) end() {
 	if r.stage == nil {
 		return
@@ -260,16 +297,16 @@ func (r *Reporter) draw() {
 	}
 	text := r.stage.text(now, r.memory, width-1)
 	n := len([]rune(text))
-	fmt.Fprint(r.opt.Out, "\r"+text+strings.Repeat(" ", min(max(r.drawn-n, 0), max(width-1-n, 0))))
+	r.text.WriteString("\r" + text + strings.Repeat(" ", min(max(r.drawn-n, 0), max(width-1-n, 0))))
 	r.drawn = n
 }
 
 func (r *Reporter) erase() {
 	if r.drawn > 0 {
-		fmt.Fprint(r.opt.Out, "\r"+strings.Repeat(" ", r.drawn)+"\r")
+		r.text.WriteString("\r" + strings.Repeat(" ", r.drawn) + "\r")
 		r.drawn = 0
 	}
 }
 
-// print writes a line. Nothing can be done about a standard error that takes none.
-func (r *Reporter) print(text string) { fmt.Fprintln(r.opt.Out, text) }
+// print writes a line.
+func (r *Reporter) print(text string) { r.text.WriteString(text + "\n") }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -274,4 +275,42 @@ func TestClock(t *testing.T) {
 			t.Errorf("%d bytes are %q, want %q", n, got, want)
 		}
 	}
+}
+
+// slowTerminal takes a text when it is told to.
+type slowTerminal struct{ asked, goOn chan struct{} }
+
+func (s slowTerminal) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), "picture") {
+		close(s.asked)
+		<-s.goOn
+	}
+	return len(p), nil
+}
+
+func TestStepsDoNotWaitForTheTerminal(t *testing.T) {
+	out := slowTerminal{make(chan struct{}), make(chan struct{})}
+	var now atomic.Int64
+	r := New(Options{Out: out, Mode: Line, NoTicker: true, Now: func() time.Time { return time.Unix(now.Add(1), 0) }})
+	r.Stage("denoise", 3)
+	done := make(chan struct{})
+	go func() { r.Logf("a large picture"); close(done) }()
+	<-out.asked
+	steps := make(chan struct{})
+	go func() {
+		r.Memory(1)
+		r.Total(3)
+		r.Step(1)
+		r.Tick()
+		close(steps)
+	}()
+	select {
+	case <-steps:
+	case <-time.After(time.Minute):
+		t.Fatal("a step waits for the terminal")
+	}
+	close(out.goOn)
+	<-done
+	r.Done()
+	r.Close()
 }

@@ -32,7 +32,23 @@ type Job struct {
 
 // Value is something an entry says: the name of a setting, with underscores, and its value as text. A list has a Value for each
 // of its texts; an empty one has one, "".
-type Value struct{ Name, Text string }
+type Value struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+// Check refuses values, from another place than a prompt file, that no entry has: names that are not known, or are there
+// twice without being those of a list.
+func Check(values []Value) error {
+	known, seen := kinds(), map[string]bool{}
+	for _, v := range values {
+		if known[v.Name] == "" || seen[v.Name] && known[v.Name] != texts {
+			return fmt.Errorf("setting %.60q is unknown, or there twice", v.Name)
+		}
+		seen[v.Name] = true
+	}
+	return nil
+}
 
 // Get returns a value, "" where the job does not say it.
 func (j Job) Get(name string) string {

@@ -142,3 +142,14 @@ func TestLoRAMayBeOneOrSeveralOrNone(t *testing.T) {
 		}
 	}
 }
+
+func TestValuesFromElsewhereAreChecked(t *testing.T) {
+	if err := Check([]Value{{"prompt", "A fox runs."}, {"seed", "7"}}); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range [][]Value{{{"cache_dir", "/"}}, {{"seed", "1"}, {"seed", "2"}}, {{"", ""}}} {
+		if err := Check(bad); err == nil {
+			t.Errorf("%v is allowed", bad)
+		}
+	}
+}

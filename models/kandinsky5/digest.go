@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/vk"
@@ -14,6 +16,49 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/receipt"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
+
+// Hashes are the SHA-256 of what the steps of a run gave, for the receipt of a clip that another process finishes.
+type Hashes struct {
+	Noise   string   `json:"noise"`
+	Latents []string `json:"latents"` // after each step so far; "" where it is not known
+	last    *hashing // of one more step, which is under way; nil when it is among the others
+}
+
+// hashing is the hash of a step's latents, which another goroutine works out.
+type hashing struct {
+	step int
+	done chan struct{}
+	sum  string
+}
+
+func (h *hashing) wait() string {
+	<-h.done
+	return h.sum
+}
+
+// complete waits for the hash that is under way; nil stays nil.
+func (h *Hashes) complete() *Hashes {
+	if h == nil || h.last == nil {
+		return h
+	}
+	return &Hashes{Noise: h.Noise, Latents: append(slices.Clone(h.Latents), h.last.wait())}
+}
+
+// check refuses what is no hash, or of more steps than were made.
+func (h *Hashes) check(steps int) error {
+	if h == nil {
+		return nil
+	}
+	if len(h.Latents) > steps {
+		return fmt.Errorf("it has the hashes of %d steps and stands at step %d", len(h.Latents), steps)
+	}
+	for _, s := range append([]string{h.Noise}, h.Latents...) {
+		if sum, err := hex.DecodeString(s); err != nil || len(sum) != sha256.Size && s != "" {
+			return fmt.Errorf("%.80q is no SHA-256", s)
+		}
+	}
+	return nil
+}
 
 // digester hashes what the stages of a run give. Every method of a nil digester does nothing.
 //
@@ -25,8 +70,7 @@ type digester struct {
 	log    *slog.Logger
 	out    receipt.Digests
 	host   *engine.Readback // nil where the host has no memory for it
-	busy   chan string      // the digest of the latents that are being hashed; nil when none are
-	hashed int              // the step that they are of
+	busy   *hashing         // of the latents that are being hashed; nil when none are
 	frames *frameDigest
 }
 
@@ -59,9 +103,9 @@ func (g *digester) firstFrame(ctx context.Context, first engine.Tensor) error {
 	return nil
 }
 
-// start hashes the noise, if the run begins with it, and takes the memory that latents come back to. A host that has none
+// start hashes the noise, if the run begins with it, or goes on from the hashes of a state, and takes the memory that latents come back to. A host that has none
 // for it can do the run all the same, and the steps' digests are left out.
-func (g *digester) start(latents engine.Tensor, noise []float32, steps int) error {
+func (g *digester) start(latents engine.Tensor, noise []float32, steps int, before *Hashes) error {
 	if g == nil {
 		return nil
 	}
@@ -73,8 +117,13 @@ func (g *digester) start(latents engine.Tensor, noise []float32, steps int) erro
 	switch {
 	case err == nil:
 		g.host = host
-		if g.out.Latents == nil { // else those of steps that were made before a failure stay
-			g.out.Latents = make([]string, steps)
+		if g.out.Latents != nil {
+			break // those of steps that were made before a failure stay
+		}
+		g.out.Latents = make([]string, steps)
+		if h := before.complete(); h != nil {
+			g.out.Noise = h.Noise
+			copy(g.out.Latents, h.Latents)
 		}
 	case errors.Is(err, memory.ErrBudget), errors.Is(err, vk.ErrOutOfHostMemory):
 		g.log.Warn("latents are not hashed: pinned host memory does not hold them", "needed", memory.Size(latents.Bytes()))
@@ -98,14 +147,26 @@ func (g *digester) step(i int) {
 	if g == nil || g.host == nil {
 		return
 	}
-	g.busy, g.hashed = make(chan string, 1), i
-	go func(data []byte, done chan<- string) { done <- receipt.Sum(data) }(g.host.Bytes(), g.busy)
+	h := &hashing{step: i, done: make(chan struct{})}
+	go func(data []byte) {
+		defer close(h.done)
+		h.sum = receipt.Sum(data)
+	}(g.host.Bytes())
+	g.busy = h
+}
+
+// sofar are the hashes up to step i, from 0, which is being hashed; nil where there are none.
+func (g *digester) sofar(i int) *Hashes {
+	if g == nil || g.host == nil {
+		return nil
+	}
+	return &Hashes{Noise: g.out.Noise, Latents: slices.Clone(g.out.Latents[:i]), last: g.busy}
 }
 
 // take waits for the latents that are being hashed.
 func (g *digester) take() {
 	if g.busy != nil {
-		g.out.Latents[g.hashed] = <-g.busy
+		g.out.Latents[g.busy.step] = g.busy.wait()
 		g.busy = nil
 	}
 }

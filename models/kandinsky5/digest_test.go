@@ -37,7 +37,7 @@ func TestDigests(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer small.Free(latents)
-		if err := g.start(latents, []float32{1}, 1); err != nil || g.host != nil {
+		if err := g.start(latents, []float32{1}, 1, nil); err != nil || g.host != nil {
 			t.Errorf("got %v", err)
 		}
 		g.record(latents)
@@ -85,7 +85,7 @@ func stepsAreHashed(t *testing.T, d *engine.Device) {
 	}
 	defer d.Free(latents)
 	g := &digester{device: d, log: slog.New(slog.DiscardHandler)}
-	if err := g.start(latents, make([]float32, n), steps+1); err != nil {
+	if err := g.start(latents, make([]float32, n), steps+1, nil); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{""}

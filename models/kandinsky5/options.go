@@ -156,7 +156,8 @@ type Stats struct {
 	PeakDevice int64           `json:"peak_device_bytes"`
 	PeakPinned int64           `json:"peak_pinned_bytes"`
 	Skipped    int             `json:"skipped_passes"`
-	StepsMade  int             `json:"steps_made"` // by this call: fewer than the settings' where a state was continued
+	AfterSteps time.Duration   `json:"after_steps_ns"` // between steps, for states and for what Request.AfterStep does
+	StepsMade  int             `json:"steps_made"`     // by this call: fewer than the settings' where a state was continued
 	// Rounding is how far weights are from the checkpoint's, with Options.Linear.
 	Rounding *load.RoundingReport `json:"rounding,omitempty"`
 }

@@ -32,6 +32,7 @@ type Pipeline struct {
 	tier    swap.HostTier // where its blocks wait
 	counted swap.Counters // what earlier clips' statistics say of it
 	prints  *fingerprints // of the weights; nil until they are asked for
+	learned colours       // for previews with this autoencoder; nil until they are asked for
 
 	adapters *lora.Set // merged into its weights; nil before they are opened
 }
@@ -199,15 +200,15 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if settings.resume == nil && settings.hasFirstFrame() && p.nets.vaeDecodes {
+		return nil, errNoEncoder()
+	}
+	if r.LoRA != nil {
+		if err := p.SetLoRA(ctx, *r.LoRA...); err != nil {
+			return nil, err
+		}
+	}
 	if settings.resume == nil {
-		if settings.hasFirstFrame() && p.nets.vaeDecodes {
-			return nil, errNoEncoder()
-		}
-		if r.LoRA != nil {
-			if err := p.SetLoRA(ctx, *r.LoRA...); err != nil {
-				return nil, err
-			}
-		}
 		p.adapt(&settings)
 	}
 	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, from: settings.resume, progress: r.Progress, told: r.Expanding,

@@ -85,10 +85,14 @@ func (g *run) previewOf(before, after, first []float32, step Step) func() *Clip 
 	}
 }
 
-// learnColours finds the map for the pipeline's autoencoder: the published one's is known, others are asked.
+// learnColours finds the map for the pipeline's autoencoder: the published one's is known, others are asked, once.
 func (g *run) learnColours(ctx context.Context) error {
 	if reflect.DeepEqual(g.nets.vaeConfig, weights.HunyuanVAE()) {
 		g.colours = publishedColours()
+		return nil
+	}
+	if g.learned != nil {
+		g.colours = g.learned
 		return nil
 	}
 	latents := patches(g.nets.vaeConfig.LatentChannels)
@@ -97,6 +101,7 @@ func (g *run) learnColours(ctx context.Context) error {
 		return err
 	}
 	g.colours, err = fitColours(latents, picture, g.nets.vaeConfig.LatentChannels)
+	g.learned = g.colours
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -100,16 +101,19 @@ func continueMagCache(t *testing.T, d *engine.Device) {
 func continueClip(t *testing.T, d *engine.Device) {
 	c := smallCheckpoint(t)
 	r := guidedRequest()
-	r.Steps = 3
+	r.Steps, r.Digests = 3, true
 	var states []*State
 	r.AfterStep = func(f Finished) (Decision, error) {
 		states = append(states, f.State)
 		return Go, nil
 	}
-	want := generate(t, d, c, Options{}, r).Clip
-	got := generate(t, d, c, Options{BlocksInMemory: 2, HostTier: swap.Mapped, Offload: true}, Request{Resume: throughFile(t, states[1])})
-	if !bytes.Equal(got.Clip.Pix, want.Pix) || got.Stats.StepsMade != 1 {
-		t.Errorf("continued after two of three steps, %d more were made; same clip: %v", got.Stats.StepsMade, bytes.Equal(got.Clip.Pix, want.Pix))
+	want := generate(t, d, c, Options{}, r)
+	got := generate(t, d, c, Options{BlocksInMemory: 2, HostTier: swap.Mapped, Offload: true}, Request{Resume: throughFile(t, states[1]), Digests: true})
+	if !bytes.Equal(got.Clip.Pix, want.Clip.Pix) || got.Stats.StepsMade != 1 {
+		t.Errorf("continued after two of three steps, %d more were made; same clip: %v", got.Stats.StepsMade, bytes.Equal(got.Clip.Pix, want.Clip.Pix))
+	}
+	if !reflect.DeepEqual(got.Digests, want.Digests) || slices.Contains(got.Digests.Latents, "") {
+		t.Errorf("the digests are %+v, without a break %+v", got.Digests, want.Digests)
 	}
 }
 

@@ -261,7 +261,7 @@ func (g *run) startLatents(ctx context.Context) (engine.Tensor, error) {
 		return engine.Tensor{}, err
 	}
 	if g.from != nil {
-		if err := g.digest.start(latents, nil, g.settings.Steps); err != nil {
+		if err := g.digest.start(latents, nil, g.settings.Steps, g.from.Hashes); err != nil {
 			return engine.Tensor{}, err
 		}
 		return latents, g.device.UploadF32(ctx, latents, g.from.Latents)
@@ -270,7 +270,7 @@ func (g *run) startLatents(ctx context.Context) (engine.Tensor, error) {
 	if err != nil {
 		return engine.Tensor{}, err
 	}
-	if err := g.digest.start(latents, noise, g.settings.Steps); err != nil {
+	if err := g.digest.start(latents, noise, g.settings.Steps, nil); err != nil {
 		return engine.Tensor{}, err
 	}
 	return latents, g.device.UploadF32(ctx, latents, noise)
@@ -300,7 +300,10 @@ func (g *run) onStep(ctx context.Context, steps *stepTimes, newKeeper func() (*k
 		steps.add(step.Took, g.device.Compute().TakeSpans())
 		g.report(StageDenoise, step.Index+1, step.Count)
 		if states != nil {
-			if err := g.stepDone(ctx, states, step); err != nil {
+			begin := time.Now()
+			err := g.stepDone(ctx, states, step)
+			g.stats.AfterSteps += time.Since(begin)
+			if err != nil {
 				return err
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -35,6 +36,7 @@ type State struct {
 	Host       load.HostWeights // what blocks waited in
 	Model      string           // fingerprint of the transformer's and the VAE's weights
 	Config     string           // fingerprint of the configuration, file paths left out
+	Hashes     *Hashes          // with Request.Digests: what the steps gave
 	// Notes are the caller's own, such as a command line. Generate does not look at them.
 	Notes map[string]string
 }
@@ -53,9 +55,10 @@ type EncodedPrompt struct {
 
 // Finished describes a step that Generate has made.
 type Finished struct {
-	Step, Steps int       // steps done, of how many
-	Latents     []float32 // [T, H, W, C] after it
-	State       *State    // what the run can be continued from
+	Step, Steps int           // steps done, of how many
+	Took        time.Duration // by this step
+	Latents     []float32     // [T, H, W, C] after it
+	State       *State        // what the run can be continued from
 	// Preview draws the clean clip that the step predicts, a pixel for each latent; nil without Request.Preview. It may be
 	// called later and on any goroutine: the run does not wait for it.
 	Preview func() *Clip
@@ -217,10 +220,11 @@ func (g *run) stepDone(ctx context.Context, k *keeper, step Step) error {
 	}
 	done, before := step.Index+1, k.inputs[len(k.inputs)-1].Latents
 	g.from = k.after(done, latents)
+	g.from.Hashes = g.digest.sofar(step.Index)
 	if g.afterStep == nil {
 		return nil
 	}
-	f := Finished{Step: done, Steps: step.Count, Latents: latents, State: g.from}
+	f := Finished{Step: done, Steps: step.Count, Took: step.Took, Latents: latents, State: g.from}
 	f.Preview = g.previewOf(before, latents, k.base.FirstFrame, step)
 	decision, err := g.afterStep(f)
 	switch {

@@ -34,6 +34,7 @@ const (
 	keyHost      = "host_weights"
 	keyModel     = "model"
 	keyConfig    = "config"
+	keyHashes    = "hashes" // may be missing
 	notePrefix   = "note."
 
 	nameLatents = "latents"
@@ -75,6 +76,13 @@ func (s *State) encode() ([]weights.Tensor, map[string]string, error) {
 	}
 	metadata := map[string]string{keyVersion: stateVersion, keySettings: string(settings), keyStep: strconv.Itoa(s.Step),
 		keyPrecision: s.Precision.String(), keyLinear: s.Linear.String(), keyHost: string(s.Host), keyModel: s.Model, keyConfig: s.Config}
+	if s.Hashes != nil {
+		text, err := json.Marshal(s.Hashes.complete())
+		if err != nil {
+			return nil, nil, err
+		}
+		metadata[keyHashes] = string(text)
+	}
 	for name, text := range s.Notes {
 		metadata[notePrefix+name] = text
 	}
@@ -203,6 +211,14 @@ func decodeState(f *weights.File, metadata map[string]string) (*State, error) {
 	}
 	if s.Host, err = load.ParseHostWeights(metadata[keyHost]); err != nil {
 		return nil, err
+	}
+	if text := metadata[keyHashes]; text != "" {
+		if err := json.Unmarshal([]byte(text), &s.Hashes); err != nil {
+			return nil, fmt.Errorf("hashes: %w", err)
+		}
+		if err := s.Hashes.check(s.Step); err != nil {
+			return nil, err
+		}
 	}
 	for key, text := range metadata {
 		if name, ok := strings.CutPrefix(key, notePrefix); ok {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
@@ -22,7 +23,7 @@ func smallState() *State {
 			Geometry: configs.Geometry{Seconds: 0, Size: size, Frames: 1, LatentFrames: 1, LatentHeight: 4, LatentWidth: 2}},
 		Step: 3, Latents: []float32{1, -2, 3e-40, 4, 5, 6, 7, 8}, Earlier: []Earlier{{1, make([]float32, 8)}, {2, []float32{1, 1, 2, 2, 3, 3, 4, 4}}}, FirstFrame: []float32{8, 7, 6, 5, 4, 3, 2, 1},
 		Prompts:   []EncodedPrompt{{Text: []float32{1, 2}, Pooled: []float32{3}}, {Text: []float32{4, 5}, Pooled: []float32{6}}},
-		Precision: load.Float32, Linear: load.LinearInt8, Host: load.FullWeights, Model: "m", Config: "c", Notes: map[string]string{"flags": `{"seed":"7"}`, "empty": ""},
+		Precision: load.Float32, Linear: load.LinearInt8, Host: load.FullWeights, Model: "m", Config: "c", Hashes: &Hashes{Noise: receipt.Sum(nil), Latents: []string{"", receipt.Sum([]byte{1}), ""}}, Notes: map[string]string{"flags": `{"seed":"7"}`, "empty": ""},
 	}
 }
 
@@ -45,9 +46,21 @@ func TestAStateComesBackFromItsFile(t *testing.T) {
 	if got := throughFile(t, want); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	want.Earlier, want.FirstFrame, want.Prompts, want.Notes = nil, nil, want.Prompts[:1], map[string]string{}
+	want.Earlier, want.FirstFrame, want.Prompts, want.Hashes, want.Notes = nil, nil, want.Prompts[:1], nil, map[string]string{}
 	if got := throughFile(t, want); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestHashesThatAreNoneAreRefused(t *testing.T) {
+	for want, damage := range map[string]func(*Hashes){
+		"no SHA-256": func(h *Hashes) { h.Noise = "../../x" }, "4 steps": func(h *Hashes) { h.Latents = make([]string, 4) }, `"00"`: func(h *Hashes) { h.Latents[2] = "00" },
+	} {
+		s := smallState()
+		damage(s.Hashes)
+		if _, err := ParseState(encoded(t, s)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is wanted, got %v", want, err)
+		}
 	}
 }
 
