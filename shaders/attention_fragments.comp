@@ -36,6 +36,7 @@ layout(constant_id = 3) const uint MODE = 0;
 layout(constant_id = 4) const bool Q_HELD = false;
 layout(constant_id = 5) const uint OUT_TYPE = 0;
 layout(constant_id = 6) const bool PAIRS = false; // elements of out that lie in one word are written together
+layout(constant_id = 8) const bool WHOLE = false; // tk is a multiple of KEYS
 layout(local_size_x_id = 7) in;
 layout(local_size_x = 256) in;
 
@@ -82,7 +83,7 @@ uint key_of(uint tile) {
 #define FETCH(key) \
 	UNROLL for (uint i = 0; i < LOADS; i++) { \
 		uint at = (key) * (STRIP / 16) + gl_LocalInvocationIndex + i * THREADS; \
-		if (at >= last) at = last - STRIP + at % STRIP; \
+		if (!WHOLE && at >= last) at = last - STRIP + at % STRIP; \
 		next_k[i] = k_fragments[k_head + at]; \
 		next_v[i] = v_fragments[v_head + at]; \
 	}
@@ -192,12 +193,12 @@ void main() {
 
 			// result += weights * v
 			UNROLL for (uint j = 0; j < FRAGS_K; j++) {
-				float hidden = present + j * 16 < pc.tk ? 0.0 : NEVER;
+				float hidden = WHOLE || present + j * 16 < pc.tk ? 0.0 : NEVER;
 				LEFT weights[FRAGS];
 				UNROLL for (uint f = 0; f < FRAGS; f++) {
 					float p[8];
 					UNROLL for (uint e = 0; e < 8; e++) {
-						p[e] = exp2(fma(score[f * FRAGS_K + j][e], scale, hidden - shift[f * 2 + e / 4]));
+						p[e] = exp2(fma(score[f * FRAGS_K + j][e], scale, WHOLE ? -shift[f * 2 + e / 4] : hidden - shift[f * 2 + e / 4]));
 						total[f * 2 + e / 4] += p[e];
 					}
 					WEIGHTS(weights[f], p)

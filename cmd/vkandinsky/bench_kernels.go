@@ -154,7 +154,7 @@ func benchAttentionCommand() *command {
 			if len(o.shapes) == 0 {
 				config, g, err := o.geometry()
 				if err == nil {
-					shapes = bench.AttentionsOf(&config.Model.DiT, g.Tokens, config.Model.Qwen.MaxLength)
+					shapes = bench.AttentionsOf(&config.Model.DiT, g.Tokens, config.Model.Qwen.MaxLength, config.Model.Attention.Nabla)
 				}
 				return err
 			}

@@ -93,7 +93,7 @@ func (a AttentionArgs) pack(s *engine.Stream) {
 
 func (a AttentionArgs) fragmentSpec(f attentionFragments, pairs bool) []shaders.SpecValue {
 	return shaders.AttentionFragmentsSpec{Subs: uint32(f.subs), Frags: uint32(f.frags), Keys: uint32(f.keys), Mode: uint32(a.Mode), QHeld: f.held,
-		OutType: uint32(a.Out.DType), Pairs: pairs, LocalSizeX: uint32(f.subs * 32)}.Values()
+		OutType: uint32(a.Out.DType), Pairs: pairs, Whole: a.K.Dim(1)%f.keys == 0, LocalSizeX: uint32(f.subs * 32)}.Values()
 }
 
 // fragmentShader is the variant that the device runs.

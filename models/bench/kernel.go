@@ -47,6 +47,7 @@ type kernelCase struct {
 	name, shape string
 	operations  float64
 	prepare     func(a *engine.Arena) (work func(s *engine.Stream), fill []engine.Tensor)
+	upload      func(ctx context.Context, d *engine.Device) error // optional: what is not random numbers
 }
 
 // runKernels measures the ceilings, then every case.
@@ -81,6 +82,11 @@ func runKernel(ctx context.Context, d *engine.Device, o KernelOptions, c kernelC
 	}
 	for k, t := range fill {
 		if err := fillRandom(ctx, d, t, uint64(k)); err != nil {
+			return KernelRun{}, err
+		}
+	}
+	if c.upload != nil {
+		if err := c.upload(ctx, d); err != nil {
 			return KernelRun{}, err
 		}
 	}
@@ -169,34 +175,6 @@ func Matmuls(ctx context.Context, d *engine.Device, o KernelOptions, shapes []Ma
 					args.Activation = ops.GELU
 				}
 				return func(s *engine.Stream) { ops.Matmul(s, args) }, fill
-			},
-		})
-	}
-	return runKernels(ctx, d, o, cases)
-}
-
-// AttentionShape is full attention of Heads heads.
-type AttentionShape struct {
-	Name                          string
-	Heads, Queries, Keys, HeadDim int
-}
-
-// Attentions measures full attention.
-func Attentions(ctx context.Context, d *engine.Device, o KernelOptions, shapes []AttentionShape) (*KernelReport, error) {
-	act := o.Precision.Activation()
-	half := o.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16
-	var cases []kernelCase
-	for _, z := range shapes {
-		cases = append(cases, kernelCase{
-			name: z.Name, shape: fmt.Sprintf("%d×%d×%d×%d", z.Heads, z.Queries, z.Keys, z.HeadDim),
-			operations: 4 * float64(z.Heads) * float64(z.Queries) * float64(z.Keys) * float64(z.HeadDim),
-			prepare: func(a *engine.Arena) (func(*engine.Stream), []engine.Tensor) {
-				args := ops.AttentionArgs{Half: half, Consume: true, Q: a.Alloc("q", act, z.Heads, z.Queries, z.HeadDim), K: a.Alloc("k", act, z.Heads, z.Keys, z.HeadDim),
-					V: a.Alloc("v", act, z.Heads, z.Keys, z.HeadDim), Out: a.Alloc("out", act, z.Queries, z.Heads*z.HeadDim)}
-				if half {
-					args.Scratch = a.Alloc("scratch", engine.U32, ops.AttentionScratch(z.Heads, z.Heads))
-				}
-				return func(s *engine.Stream) { ops.Attention(s, args) }, []engine.Tensor{args.Q, args.K, args.V}
 			},
 		})
 	}

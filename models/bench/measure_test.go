@@ -22,7 +22,7 @@ func TestKernelsAreMeasuredAgainstTheirCeiling(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			attentions, err := Attentions(t.Context(), d, o, AttentionsOf(smallShape(), 64, 16))
+			attentions, err := Attentions(t.Context(), d, o, AttentionsOf(smallShape(), 64, 16, true))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +61,7 @@ func TestShapesOfABlockAddUpToItsWork(t *testing.T) {
 	for _, m := range MatmulsOf(d, tokens) {
 		linear += times[m.Name] * 2 * float64(m.M) * float64(m.N) * float64(m.K)
 	}
-	for _, a := range AttentionsOf(d, tokens, text) {
+	for _, a := range AttentionsOf(d, tokens, text, false) {
 		attention += 4 * float64(a.Heads) * float64(a.Queries) * float64(a.Keys) * float64(a.HeadDim)
 	}
 	w := WorkOf(d, tokens, text)

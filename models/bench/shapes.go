@@ -18,13 +18,25 @@ func MatmulsOf(d *configs.DiTParams, tokens int) []MatmulShape {
 }
 
 // AttentionsOf returns the attentions of a visual block, for so many tokens and rows of text.
-func AttentionsOf(d *configs.DiTParams, tokens, textRows int) []AttentionShape {
+func AttentionsOf(d *configs.DiTParams, tokens, textRows int, sparse bool) []AttentionShape {
 	dim, heads := d.HeadDim(), d.Heads()
-	return []AttentionShape{
+	list := []AttentionShape{
 		{Name: "self-attention", Heads: heads, Queries: tokens, Keys: tokens, HeadDim: dim},
 		{Name: "cross-attention", Heads: heads, Queries: tokens, Keys: textRows, HeadDim: dim},
 	}
+	if sparse {
+		few := min(heads, sparseHeads)
+		whole := tokens / sparseBlock * sparseBlock
+		list = append(list, AttentionShape{Name: "self-attention", Heads: few, Queries: whole, Keys: whole, HeadDim: dim},
+			AttentionShape{Name: "self-attention, block-sparse", Heads: few, Queries: whole, Keys: whole, HeadDim: dim, Kept: sparseKept})
+	}
+	return list
 }
+
+const (
+	sparseHeads = 4   // the lists of all heads of an HD clip take half a gigabyte
+	sparseKept  = 0.2 // a fifth of the blocks, about what NABLA keeps of trained networks
+)
 
 // ConvsOf returns convolutions of every level of the published autoencoder's decoder, for a tile of five frames of so many
 // pixels: the rate does not depend on how many frames there are.

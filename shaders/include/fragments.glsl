@@ -104,7 +104,7 @@ bfloat16_t high_bf16(uint word) { return uintBitsToBFloat16EXT(uint16_t(word >> 
 #define SET_RIGHT(m, words) { \
 	m[0] = low_bf16(words.x); m[1] = high_bf16(words.x); m[2] = low_bf16(words.y); m[3] = high_bf16(words.y); \
 	m[4] = low_bf16(words.z); m[5] = high_bf16(words.z); m[6] = low_bf16(words.w); m[7] = high_bf16(words.w); }
-// The halves of packed pairs would come back exchanged from the driver measured (NVIDIA 580): each element is rounded by itself.
+// Computed halves that are packed into one word make wrong elements with the driver measured (NVIDIA 580): each element is rounded by itself.
 #define WEIGHTS(m, p) { [[unroll]] for (uint weight_ = 0; weight_ < 8; weight_++) m[weight_] = low_bf16(floatBitsToUint(p[weight_]) + 0x8000u >> 16); }
 #define MULTIPLY(c, a, b) c = coopMatMulAdd(a, b, c);
 #define FROM_LANE(x, other) subgroupShuffleXor(x, other)
