@@ -119,7 +119,8 @@ func (cl *clip) read(f *flags, output string, log *slog.Logger) (*flags, error) 
 			continue
 		case "lora":
 			if own.lora.replace(); value == "" {
-				continue // an empty list: none
+				set.lookup(name).Changed = true // to none
+				continue
 			}
 		case "expand_prompt":
 			value = map[string]string{"true": "1", "false": "0"}[value]
