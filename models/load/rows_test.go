@@ -133,8 +133,9 @@ func TestItemsAddUpToTheNeed(t *testing.T) {
 			t.Errorf("%d bytes, %d in items %+v, want %d", c.need.Bytes(), sum, c.need.Items(), c.bytes)
 		}
 	}
-	if Largest(&small, &large, &small) != &large {
-		t.Error("the largest need was not found")
+	small.AddResident("group", Group{Bytes: 1 << 20, Entries: []Entry{{}}})
+	if n := Largest(&small, &large, &small); n.Bytes() != large.Bytes() || n.Staging != 1<<20 || large.Staging != 0 {
+		t.Errorf("the largest need is %d bytes with %d staged, want %d with those of the smaller", n.Bytes(), n.Staging, large.Bytes())
 	}
 }
 
