@@ -32,7 +32,7 @@ func (d *deviceFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&d.kernels, "kernels", "auto", "kernel `TIER`: auto, base (fp32 arithmetic, runs anywhere), fp16, matrix or matrix2 (matrix units)")
 	f.BoolVar(&d.validate, "validate", false, "run under the Vulkan validation layer; any message makes the command fail")
 	f.StringVar(&d.cacheDir, "cache-dir", defaultCacheDir(), "`FOLDER` where compiled kernels are kept; empty: nowhere")
-	f.StringVar(&d.fault, "fault", "", "fail a driver call on purpose: alloc=N, submit=N; step=N loses the device in the N-th step, step=N,step=N twice")
+	f.StringVar(&d.fault, "fault", "", "fail a driver call on purpose: alloc=N, alloc-from=N (all from then on), submit=N; step=N loses the device in the N-th step, step=N,step=N twice")
 	_ = f.MarkHidden("fault") // known: registered in the line above
 }
 
@@ -65,7 +65,7 @@ func (d *deviceFlags) options(log *slog.Logger) (engine.Options, error) {
 	return o, badInput(err)
 }
 
-// parseFaults reads "alloc=N,submit=N,step=N".
+// parseFaults reads "alloc=N,alloc-from=N,submit=N,step=N".
 func parseFaults(s string) (faults *engine.Faults, steps []int, err error) {
 	if s == "" {
 		return nil, nil, nil
@@ -75,17 +75,19 @@ func parseFaults(s string) (faults *engine.Faults, steps []int, err error) {
 		kind, number, _ := strings.Cut(part, "=")
 		n, err := strconv.ParseInt(number, 10, 32)
 		if err != nil || n < 1 {
-			return nil, nil, fmt.Errorf("--fault %q: write alloc=N, submit=N or step=N with N from 1", part)
+			return nil, nil, fmt.Errorf("--fault %q: write alloc=N, alloc-from=N, submit=N or step=N with N from 1", part)
 		}
 		switch kind {
 		case "alloc":
 			faults.AllocateAt = n
+		case "alloc-from":
+			faults.AllocateFrom = n
 		case "submit":
 			faults.SubmitAt = n
 		case "step":
 			steps = append(steps, int(n))
 		default:
-			return nil, nil, fmt.Errorf("--fault %q: write alloc=N, submit=N or step=N", part)
+			return nil, nil, fmt.Errorf("--fault %q: write alloc=N, alloc-from=N, submit=N or step=N", part)
 		}
 	}
 	return faults, steps, nil

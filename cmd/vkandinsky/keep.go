@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/spf13/pflag"
@@ -232,11 +234,34 @@ func (k *keeper) save() error {
 	return nil
 }
 
+// saveAnywhere is save at the end of a run that failed, perhaps because the disk is full that the state should go to: then it
+// goes to the system's folder for temporary files, or to the user's for caches. The lock is held.
+func (k *keeper) saveAnywhere() error {
+	err := k.save()
+	if err == nil {
+		return nil
+	}
+	beside := k.path
+	folders := []string{os.TempDir()}
+	if cache, none := os.UserCacheDir(); none == nil {
+		folders = append(folders, cache)
+	}
+	for _, folder := range folders {
+		k.path = filepath.Join(folder, fmt.Sprintf("%s-%d.state", strings.TrimSuffix(filepath.Base(beside), ".state"), os.Getpid()))
+		if k.save() == nil {
+			k.log.Warn("the state cannot be saved beside the output, so it lies elsewhere", "file", k.path, "error", err)
+			return nil
+		}
+	}
+	k.path = beside
+	return err
+}
+
 // failed makes of a run's error what the user is told, saving what there is to save.
 func (k *keeper) failed(ctx context.Context, err error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	err = k.rescue(err)
+	err = k.rescue(err, k.saveAnywhere)
 	cancelled := ctx.Err() != nil && errors.Is(err, context.Canceled)
 	switch {
 	case k.saved < 0, !cancelled && k.newest == k.flags.state:
@@ -249,10 +274,10 @@ func (k *keeper) failed(ctx context.Context, err error) error {
 
 // rescue saves the newest state of a run that has failed, as far as it is wanted, and returns the run's error; the lock is
 // held.
-func (k *keeper) rescue(err error) error {
+func (k *keeper) rescue(err error, save func() error) error {
 	k.signal.handle(nil)
 	if k.newest != nil && k.flags.onInterrupt == interruptSave && !k.signal.insisted() {
-		if saveErr := k.save(); saveErr != nil {
+		if saveErr := save(); saveErr != nil {
 			err = fmt.Errorf("%w; the run's state cannot be saved: %w", err, saveErr)
 		}
 	}

@@ -140,7 +140,7 @@ func (m *many) failed(ctx context.Context, err error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	stopped := errors.Is(err, kandinsky5.ErrStopped) || errors.Is(err, context.Canceled) && (k.last || ctx.Err() != nil)
-	err = k.rescue(err)
+	err = k.rescue(err, k.save) // beside the output, where the batch looks for it
 	m.progress = m.progress || k.saved > k.from
 	switch {
 	case m.begun && !m.resumed && !m.progress && k.saved < 0:
