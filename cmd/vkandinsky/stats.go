@@ -87,7 +87,7 @@ func printStats(w io.Writer, g generated) error {
 	}
 	if n := s.Swap; n.Accesses > 0 {
 		rows = append(rows, fmt.Sprintf("swapping\t%d uses of blocks, %d of them already there, %d copies, %s over the bus", n.Accesses, n.Hits, n.Loads, memory.Size(n.Bytes)))
-		rows = append(rows, fmt.Sprintf("host\tread blocks %s, waited for submits %s", seconds(n.ReadTime), seconds(n.HostWait)))
+		rows = append(rows, fmt.Sprintf("host\t%d blocks waited in pinned memory, %d were read on the way; reading took %s, waiting for submits %s", n.PinnedBlocks, n.Reads, seconds(n.ReadTime), seconds(n.HostWait)))
 	}
 	if t := s.Timing; t != nil {
 		rows = append(rows, fmt.Sprintf("on the device\tcompute waited for copies %s (%.1f %% of the blocks' time), copies took %s, the copy queue was idle for %s",
