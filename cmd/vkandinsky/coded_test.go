@@ -41,6 +41,9 @@ func TestPlanOfCodedExponents(t *testing.T) {
 	if !coded.Bounds || full.Bounds || coded.BlockBytes*1000 > full.BlockBytes*725 || coded.Pinned*1000 > full.Pinned*725 || coded.BytesLoaded*1000 > full.BytesLoaded*725 {
 		t.Errorf("coded exponents take %+v, full %+v", coded, full)
 	}
+	if o := start(t, "plan", "--config", "config_5s_i2v_pro_20b", "--vram", "24GiB", "--ram", "30GiB", "--blocks-in-memory", "2", "--host-tier", "pinned"); o.status != exitFailed || !strings.Contains(o.stderr+o.stdout, "--host-weights bf16z") {
+		t.Errorf("too little pinned memory: status %d, %s", o.status, o.stderr)
+	}
 }
 
 func TestBenchOfCodedExponents(t *testing.T) {

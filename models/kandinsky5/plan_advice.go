@@ -81,6 +81,9 @@ func flagSize(bytes int64) string {
 // advice names the smallest changes that make the run fit: first of what was asked for, then of the budget, then of the
 // video.
 func (p *planner) advice() (string, error) {
+	if p.codingHelps() {
+		return "code the exponents of the blocks that wait, which loses nothing: --host-weights bf16z", nil
+	}
 	if text, err := p.adviceOnOptions(); text != "" || err != nil {
 		return text, err
 	}
@@ -104,6 +107,16 @@ func (p *planner) advice() (string, error) {
 		text += fmt.Sprintf(", the longest video that fits --video-duration %d", seconds)
 	}
 	return text, nil
+}
+
+// codingHelps tells whether blocks that must wait in pinned memory would fit with coded exponents.
+func (p *planner) codingHelps() bool {
+	if p.opts.HostTier != swap.Pinned || p.opts.HostWeights.Unpacks() || p.opts.Linear != load.LinearFull {
+		return false
+	}
+	q := *p
+	q.opts.HostWeights = load.CodedWeights
+	return q.plan() == nil && q.out.Fits // an error is that of weights that have no such codes
 }
 
 // quantizingHelps tells whether the run would fit with the text encoder in 4 bits.
