@@ -27,7 +27,7 @@ const (
 // the model is. All others are the state's.
 var harmless = []string{
 	"output-filename", "frames-dir", "contact-sheet", "stats", "json", "preview", "timeline", "trace", "log-level", "verbose", "quiet",
-	"config", "checkpoint-dir", "enable-block-swap", "blocks-in-memory", "stream-slots", "swap-policy", "host-tier", "qwen-layers-in-memory", "head-groups", "offload",
+	"config", "checkpoint-dir", "enable-block-swap", "blocks-in-memory", "stream-slots", "swap-policy", "host-tier", "host-weights", "qwen-layers-in-memory", "head-groups", "offload",
 	"device", "kernels", "vram-budget", "ram-budget", "validate", "cache-dir", "fault", "attention-engine",
 	"checkpoint-every", "keep-state", "on-interrupt", "resume", "receipt", "no-receipt", "continue",
 }

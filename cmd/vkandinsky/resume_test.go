@@ -227,6 +227,7 @@ func TestStatesAndFlagsThatAreRefused(t *testing.T) {
 		{"--prompt A cat. contradicts", "--prompt", "A cat."},
 		{"--precision f32 contradicts the state, which was made with mixed", "--precision", "f32"},
 		{"--seed 1 contradicts the state, which was made with 1137", "--seed", "1"},
+		{"blocks waiting in bf16, not int8", "--host-weights", "int8"},
 		{"--image", "--image", filepath.Join("testdata", "first.png")},
 		{"--print-prompt", "--print-prompt"},
 		{"--checkpoint-every -1", "--checkpoint-every", "-1"},
@@ -254,7 +255,7 @@ func TestStatesAndFlagsThatAreRefused(t *testing.T) {
 	start(t, "generate", "--resume", filepath.Join(dir, "none.state")).wantLine(t, exitBadInput, "none.state")
 	// What was made with the same value, however it is written, and where the model lies now, may be said again.
 	again := filepath.Join(dir, "y.png")
-	startOK(t, "generate", "--resume", state, "--sample-steps", "6", "--scheduler-scale", "5.0", "--checkpoint-dir", tinyModel, "--video_duration", "0", "-o", again)
+	startOK(t, "generate", "--resume", state, "--sample-steps", "6", "--scheduler-scale", "5.0", "--host-weights", "bf16z", "--checkpoint-dir", tinyModel, "--video_duration", "0", "-o", again)
 	wantWhole(t, again)
 	if _, err := os.Stat(state); err != nil {
 		t.Errorf("the state that was to be kept: %v", err)

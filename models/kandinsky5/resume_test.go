@@ -108,7 +108,7 @@ func continueClip(t *testing.T, d *engine.Device) {
 		return Go, nil
 	}
 	want := generate(t, d, c, Options{}, r)
-	got := generate(t, d, c, Options{BlocksInMemory: 2, HostTier: swap.Mapped, Offload: true}, Request{Resume: throughFile(t, states[1]), Digests: true})
+	got := generate(t, d, c, Options{BlocksInMemory: 2, HostTier: swap.Mapped, HostWeights: load.CodedWeights, Offload: true}, Request{Resume: throughFile(t, states[1]), Digests: true})
 	if !bytes.Equal(got.Clip.Pix, want.Clip.Pix) || got.Stats.StepsMade != 1 {
 		t.Errorf("continued after two of three steps, %d more were made; same clip: %v", got.Stats.StepsMade, bytes.Equal(got.Clip.Pix, want.Clip.Pix))
 	}
