@@ -5,5 +5,5 @@
 // blocks). Its layout follows from names, shapes and types alone, so it is the same on the host and on the device. A
 // Reader gives tensors' values: from a checkpoint, or made up (Synthetic) where only speed is measured. Params is a
 // group on the device, from which a network takes its tensors by name. Blocks is a list of equal groups, a
-// swap.Source.
+// swap.Source. Coded blocks wait in a form that takes less: Packed in eight bits, Compressed in bf16 with coded exponents.
 package load
