@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -62,6 +63,7 @@ type network struct {
 	component weights.Component
 	path      string
 	config    any
+	tokenizer []weights.GGUFValue // of a text encoder, for GGUF files
 }
 
 // Run converts a checkpoint. Errors about what was asked for, or about the old file, wrap ErrInput or weights.ErrNotFinite. When
@@ -119,10 +121,43 @@ func find(ctx context.Context, o Options) (network, error) {
 			if c.Error != "" {
 				return network{}, inputError("%s", c.Error)
 			}
-			return network{c.Component, c.Path, c.Config}, nil
+			return network{c.Component, c.Path, c.Config, tokenizerOf(found, c.Component)}, nil
 		}
 	}
 	return network{}, inputError("%s holds no %s", o.In, want)
+}
+
+// maxTokenizer bounds each of a tokenizer's two files, in bytes; published ones have a few MiB.
+const maxTokenizer = 32 << 20
+
+// tokenizerOf reads the files of a text encoder's tokenizer, as kandinsky.cpp's converter puts them into its file; none where
+// they are not found.
+func tokenizerOf(found weights.Inspection, c weights.Component) []weights.GGUFValue {
+	dir := map[weights.Component]string{weights.Qwen: found.QwenTokenizer, weights.CLIP: found.CLIPTokenizer}[c]
+	if dir == "" {
+		return nil
+	}
+	vocab, merges, err := weights.EmbeddedTokenizer(dir)
+	if err != nil {
+		var errs [2]error
+		vocab, errs[0] = readTokenizer(filepath.Join(dir, "vocab.json"))
+		merges, errs[1] = readTokenizer(filepath.Join(dir, "merges.txt"))
+		if errs[0] != nil || errs[1] != nil {
+			return nil
+		}
+	}
+	return []weights.GGUFValue{{Key: weights.GGUFVocab, Value: string(vocab)}, {Key: weights.GGUFMerges, Value: string(merges)}}
+}
+
+func readTokenizer(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > maxTokenizer {
+		err = fmt.Errorf("%s is larger than %d MiB", path, maxTokenizer>>20)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
 }
 
 // checkOut refuses to overwrite what is read, or anything that was not to be overwritten.

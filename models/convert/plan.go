@@ -88,11 +88,27 @@ func (p plan) infos() []weights.TensorInfo {
 // safetensorsMetadata says what programs of PyTorch look for.
 func safetensorsMetadata() map[string]string { return map[string]string{"format": "pt"} }
 
-// metadata is what kandinsky.cpp's converter writes for a transformer. Of other networks it wants more than is known here, so
-// files of them are for this program.
+// metadata is what kandinsky.cpp's converter writes (scripts/convert_to_gguf.py): that program knows files by it.
 func (n network) metadata(t Type) []weights.GGUFValue {
-	c, ok := n.config.(weights.DiTConfig)
-	if !ok {
+	var c weights.DiTConfig
+	switch config := n.config.(type) {
+	case weights.DiTConfig:
+		c = config
+	case weights.QwenConfig:
+		q := config.Text
+		return append([]weights.GGUFValue{
+			{Key: "general.architecture", Value: "qwen2"}, {Key: "general.name", Value: fmt.Sprintf("Qwen2.5-VL text encoder, %s", t)},
+			{Key: "qwen2.block_count", Value: uint32(q.NumHiddenLayers)}, {Key: "qwen2.embedding_length", Value: uint32(q.HiddenSize)},
+			{Key: "qwen2.attention.head_count", Value: uint32(q.NumAttentionHeads)}, {Key: "qwen2.attention.head_count_kv", Value: uint32(q.NumKeyValueHeads)},
+			{Key: "qwen2.attention.layer_norm_rms_epsilon", Value: float32(q.RMSNormEps)}, {Key: "qwen2.rope.freq_base", Value: float32(q.RopeTheta)},
+		}, n.tokenizer...)
+	case weights.CLIPConfig:
+		return append([]weights.GGUFValue{
+			{Key: "general.architecture", Value: "clip"}, {Key: "general.name", Value: fmt.Sprintf("CLIP text encoder, %s", t)},
+			{Key: "clip.embedding_length", Value: uint32(config.HiddenSize)}, {Key: "clip.block_count", Value: uint32(config.NumHiddenLayers)},
+			{Key: "clip.attention.head_count", Value: uint32(config.NumAttentionHeads)},
+		}, n.tokenizer...)
+	default:
 		return []weights.GGUFValue{{Key: "general.architecture", Value: "kandinsky5-" + string(n.component)}}
 	}
 	values := []weights.GGUFValue{

@@ -51,14 +51,22 @@ func OpenQwen(dir string) (*Tokenizer, error) { return OpenQwenIn(nil, dir) }
 func OpenCLIP(dir string) (*Tokenizer, error) { return OpenCLIPIn(nil, dir) }
 
 // OpenQwenIn is OpenQwen for a folder of a file system, such as files embedded in the program; nil is the system's own.
-func OpenQwenIn(files fs.FS, dir string) (*Tokenizer, error) { return open(dir, qwen, reader(files)) }
+func OpenQwenIn(files fs.FS, dir string) (*Tokenizer, error) {
+	return open(dir, qwen, reader(files, dir, qwen))
+}
 
 // OpenCLIPIn is OpenCLIP for a folder of a file system; nil is the system's own.
-func OpenCLIPIn(files fs.FS, dir string) (*Tokenizer, error) { return open(dir, clip, reader(files)) }
+func OpenCLIPIn(files fs.FS, dir string) (*Tokenizer, error) {
+	return open(dir, clip, reader(files, dir, clip))
+}
 
 // reader reads whole files. The names in a file system have slashes, whatever the system's paths have.
-func reader(files fs.FS) func(path string) ([]byte, error) {
-	if files == nil {
+// A GGUF file may hold a tokenizer as a folder does.
+func reader(files fs.FS, dir string, k kind) func(path string) ([]byte, error) {
+	switch {
+	case files == nil && strings.EqualFold(filepath.Ext(dir), ".gguf"):
+		return fromGGUF(k)
+	case files == nil:
 		return readBounded
 	}
 	return func(path string) ([]byte, error) { return fs.ReadFile(files, filepath.ToSlash(path)) }

@@ -19,7 +19,8 @@ type File struct {
 	tensors  map[string]Tensor
 	names    []string
 	metadata map[string]string
-	header   []byte // with the length before it
+	long     map[string]string // texts of a tokenizer in a GGUF file
+	header   []byte            // with the length before it
 
 	mu      sync.Mutex
 	mapping mmap.MMap

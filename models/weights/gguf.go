@@ -59,7 +59,7 @@ func ggmlOther(id uint32) string {
 
 // parseGGUF checks the header of a whole GGUF file in memory and makes the views.
 func parseGGUF(path string, data []byte) (*File, error) {
-	r := ggufReader{data: data, at: len(ggufMagic), limit: min(len(data), maxHeader)}
+	r := ggufReader{data: data, at: len(ggufMagic), limit: min(len(data), maxHeader), long: map[string]string{}}
 	head, err := r.header()
 	if err != nil {
 		return nil, err
@@ -86,7 +86,9 @@ func parseGGUF(path string, data []byte) (*File, error) {
 			return nil, fmt.Errorf("header names %q twice", entries[i].name)
 		}
 	}
-	return newFile(path, data, start, entries, head.metadata), nil
+	f := newFile(path, data, start, entries, head.metadata)
+	f.long = r.long
+	return f, nil
 }
 
 // checkPlaces demands that tensors are aligned, do not overlap, and lie inside the data.
@@ -110,7 +112,8 @@ func checkPlaces(entries []entry, dataLen, align int64) error {
 type ggufReader struct {
 	data  []byte
 	at    int
-	limit int // a header does not go beyond it
+	limit int               // a header does not go beyond it
+	long  map[string]string // texts of a tokenizer, by their keys
 }
 
 type ggufHead struct {
@@ -148,7 +151,7 @@ func (r *ggufReader) header() (h ggufHead, err error) {
 		if _, dup := h.metadata[key]; dup {
 			return h, fmt.Errorf("metadata names %q twice", key)
 		}
-		text, err := r.value()
+		text, err := r.value(key)
 		if err != nil {
 			return h, fmt.Errorf("metadata %q: %w", key, err)
 		}

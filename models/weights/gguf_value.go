@@ -39,15 +39,15 @@ func ggufSize(kind uint32) int {
 	return 0
 }
 
-// value reads one value of the metadata as text. Arrays and long strings are passed over: no network needs them.
-func (r *ggufReader) value() (string, error) {
+// value reads one value of the metadata as text. Arrays and long strings are passed over, but for a tokenizer's: no network needs them.
+func (r *ggufReader) value(key string) (string, error) {
 	kind, err := r.u32()
 	if err != nil {
 		return "", err
 	}
 	switch kind {
 	case ggufString:
-		return r.text()
+		return r.text(key)
 	case ggufArray:
 		return "", r.array()
 	}
@@ -62,14 +62,20 @@ func (r *ggufReader) value() (string, error) {
 	return ggufText(kind, b), nil
 }
 
-func (r *ggufReader) text() (string, error) {
+func (r *ggufReader) text(key string) (string, error) {
 	n, err := r.u64()
 	if err != nil {
 		return "", err
 	}
 	b, err := r.next(n)
-	if err != nil || n > maxGGUFMetadata {
+	switch {
+	case err != nil:
 		return "", err
+	case key == GGUFVocab || key == GGUFMerges:
+		r.long[key] = string(b)
+		return "", nil
+	case n > maxGGUFMetadata:
+		return "", nil
 	}
 	return string(b), nil
 }

@@ -119,9 +119,9 @@ func inspectable(path string) (Layout, error) {
 	case VAE:
 		layout.VAE = part
 	case Qwen:
-		layout.Qwen, layout.QwenTokenizer = part, tokenizerFolder(path)
+		layout.Qwen, layout.QwenTokenizer = part, tokenizerPlace(path, path)
 	case CLIP:
-		layout.CLIP, layout.CLIPTokenizer = part, tokenizerFolder(path)
+		layout.CLIP, layout.CLIPTokenizer = part, tokenizerPlace(path, path)
 	}
 	return layout, nil
 }

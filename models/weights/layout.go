@@ -36,7 +36,7 @@ type Layout struct {
 	Qwen Part       `json:"qwen"`
 	CLIP Part       `json:"clip"`
 
-	QwenTokenizer string `json:"qwen_tokenizer,omitempty"` // folder with vocab.json and merges.txt, or tokenizer.json
+	QwenTokenizer string `json:"qwen_tokenizer,omitempty"` // folder with vocab.json and merges.txt, or tokenizer.json; or a GGUF file that holds them
 	CLIPTokenizer string `json:"clip_tokenizer,omitempty"`
 	Generation    string `json:"generation,omitempty"` // Qwen's generation_config.json
 	Scheduler     string `json:"scheduler,omitempty"`  // scheduler_config.json
@@ -130,8 +130,8 @@ func FindLayout(dir string) (Layout, error) {
 	l.Qwen = folderPart(filepath.Join(dir, "text_encoder"))
 	clip := firstDir(filepath.Join(dir, "text_encoder_2"), filepath.Join(dir, "text_encoder2"))
 	l.CLIP = folderPart(clip)
-	l.QwenTokenizer = tokenizerFolder(filepath.Join(dir, "tokenizer"), l.Qwen.Path)
-	l.CLIPTokenizer = tokenizerFolder(filepath.Join(dir, "tokenizer_2"), filepath.Join(dir, "tokenizer2"), clip)
+	l.QwenTokenizer = tokenizerPlace(l.Qwen.Path, filepath.Join(dir, "tokenizer"), l.Qwen.Path)
+	l.CLIPTokenizer = tokenizerPlace(clip, filepath.Join(dir, "tokenizer_2"), filepath.Join(dir, "tokenizer2"), clip)
 	l.Generation = existing(filepath.Join(dir, "text_encoder", "generation_config.json"))
 	l.Scheduler = existing(filepath.Join(dir, "scheduler", "scheduler_config.json"))
 	return l, nil
@@ -162,8 +162,8 @@ func LayoutOf(p Paths) (Layout, error) {
 		Kind: UpstreamLayout, Root: filepath.Dir(p.DiT),
 		DiT: anyPart(p.DiT), VAE: anyPart(p.VAE), Qwen: anyPart(p.Qwen), CLIP: anyPart(p.CLIP),
 	}
-	l.QwenTokenizer = tokenizerFolder(p.QwenTokenizer, p.Qwen)
-	l.CLIPTokenizer = tokenizerFolder(p.CLIPTokenizer, p.CLIP)
+	l.QwenTokenizer = tokenizerPlace(p.Qwen, p.QwenTokenizer, p.Qwen)
+	l.CLIPTokenizer = tokenizerPlace(p.CLIP, p.CLIPTokenizer, p.CLIP)
 	if l.Qwen.Path != "" {
 		l.Generation = existing(filepath.Join(p.Qwen, "generation_config.json"))
 	}
@@ -214,6 +214,14 @@ func anyPart(path string) Part {
 		dir = filepath.Dir(path)
 	}
 	return Part{Path: path, Config: existing(filepath.Join(dir, "config.json"))}
+}
+
+// tokenizerPlace is tokenizerFolder, or the network's own file where that is GGUF and holds the tokenizer.
+func tokenizerPlace(network string, dirs ...string) string {
+	if dir := tokenizerFolder(dirs...); dir != "" {
+		return dir
+	}
+	return ggufWithTokenizer(network)
 }
 
 // tokenizerFolder is the first folder that holds tokenizer files.
