@@ -2,33 +2,57 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/promptfile"
+	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
 )
 
-// wantWholeRuns checks that the pictures of seeds, NAME-seedN.png, are those of a run in one go. That a clip among many is
-// that of a run of its own is another test's.
-func wantWholeRuns(t *testing.T, name, steps string, seeds ...string) {
+// snow makes pictures of seeds that these tests have in common.
+func snow(more ...string) []string {
+	return drawn(append([]string{"--prompt", "Snow.", "--sample-steps", "5"}, more...)...)
+}
+
+// wholeSnow is where the pictures of seeds 1 to 3 lie, made in one go. That a clip among many is that of a run of its own is
+// another test's.
+var wholeSnow = sync.OnceValues(func() (string, error) {
+	base := filepath.Join(filepath.Dir(program), "snow")
+	cmd := exec.Command(program, snow("--seeds", "1..3", "-o", base+".png")...)
+	cmd.Env = environment()
+	text, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, text)
+	}
+	return base, err
+})
+
+// wantSnow checks that a clip, with its receipt, is that of a seed in a run in one go.
+func wantSnow(t *testing.T, path, seed string) {
 	t.Helper()
-	whole := filepath.Join(t.TempDir(), "whole")
-	startOK(t, drawn("--prompt", "Snow.", "--sample-steps", steps, "--seeds", strings.Join(seeds, ","), "-o", whole+".png")...)
-	for _, seed := range seeds {
-		if !bytes.Equal(read(t, name+"-seed"+seed+".png"), read(t, whole+"-seed"+seed+".png")) {
-			t.Errorf("seed %s is another picture than that of a run in one go", seed)
-		}
-		if a, b := readReceipt(t, name+"-seed"+seed+".json"), readReceipt(t, whole+"-seed"+seed+".json"); !reflect.DeepEqual(a.Digests, b.Digests) {
-			t.Errorf("seed %s has the digests %+v, want %+v", seed, a.Digests, b.Digests)
-		}
+	whole, err := wholeSnow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole += "-seed" + seed + ".png"
+	if !bytes.Equal(read(t, path), read(t, whole)) {
+		t.Errorf("%s is another picture than that of a run in one go", path)
+	}
+	if a, b := readReceipt(t, receiptOf(path)), readReceipt(t, receiptOf(whole)); !reflect.DeepEqual(a.Digests, b.Digests) {
+		t.Errorf("%s has the digests %+v, want %+v", path, a.Digests, b.Digests)
 	}
 }
 
@@ -37,14 +61,14 @@ func wantWholeRuns(t *testing.T, name, steps string, seeds ...string) {
 func TestDraftsAreFinishedToTheBytesOfWholeRuns(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	drafting := []string{"--prompt", "Snow.", "--sample-steps", "5", "--seeds", "4..6", "-o", at("snow.png"), "--draft-steps"}
-	start(t, drawn(append(drafting, "5")...)...).wantLine(t, exitBadInput, "--draft-steps 5", "use 1 to 4")
-	start(t, drawn(append(drafting, "2", "--on-interrupt", "decode")...)...).wantLine(t, exitBadInput, "--on-interrupt decode")
+	drafting := []string{"--seeds", "1..3", "-o", at("snow.png"), "--draft-steps"}
+	start(t, snow(append(drafting, "5")...)...).wantLine(t, exitBadInput, "--draft-steps 5", "use 1 to 4")
+	start(t, snow(append(drafting, "2", "--on-interrupt", "decode")...)...).wantLine(t, exitBadInput, "--on-interrupt decode")
 	wantOnly(t, dir)
 	var made draftsMade
-	parseJSON(t, startOK(t, drawn(append(drafting, "2", "--json", "--preview", "--validate")...)...).stdout, &made)
+	parseJSON(t, startOK(t, snow(append(drafting, "2", "--json", "--preview", "--validate")...)...).stdout, &made)
 	want := draftsMade{Batch: at("snow.png.batch"), ContactSheet: at("snow-drafts.png"), Steps: 2}
-	for _, seed := range []uint64{4, 5, 6} {
+	for _, seed := range []uint64{1, 2, 3} {
 		name := at(fmt.Sprintf("snow-seed%d.png", seed))
 		want.Drafts = append(want.Drafts, draft{seed, fmt.Sprintf("seed %d", seed), name, name + ".state"})
 	}
@@ -54,28 +78,29 @@ func TestDraftsAreFinishedToTheBytesOfWholeRuns(t *testing.T) {
 	if sheet, err := media.LoadImage(made.ContactSheet); err != nil || sheet.Height < 3*32 {
 		t.Errorf("the sheet: %v", err)
 	}
-	wantOnly(t, dir, "snow-drafts.png", "snow-seed4.png.state", "snow-seed4.preview.gif", "snow-seed5.png.state", "snow-seed5.preview.gif", "snow-seed6.png.state", "snow-seed6.preview.gif", "snow.png.batch")
+	wantOnly(t, dir, "snow-drafts.png", "snow-seed1.png.state", "snow-seed1.preview.gif", "snow-seed2.png.state", "snow-seed2.preview.gif", "snow-seed3.png.state", "snow-seed3.preview.gif", "snow.png.batch")
 	for _, c := range [][]string{
-		{"--continue 4,5,6", "--resume", made.Batch},
-		{"no such draft, but 4,5,6", "--resume", made.Batch, "--continue", "5,9"},
+		{"--continue 1,2,3", "--resume", made.Batch},
+		{"no such draft, but 1,2,3", "--resume", made.Batch, "--continue", "2,9"},
 		{"--continue \"5..\"", "--resume", made.Batch, "--continue", "5.."},
-		{"--sample-steps 6 contradicts", "--resume", made.Batch, "--continue", "5", "--sample-steps", "6"},
-		{"keep their names", "--resume", made.Batch, "--continue", "5", "-o", at("other.png")},
-		{"continues one clip", "--resume", made.Drafts[0].State, "--continue", "5"},
+		{"--sample-steps 6 contradicts", "--resume", made.Batch, "--continue", "2", "--sample-steps", "6"},
+		{"keep their names", "--resume", made.Batch, "--continue", "2", "-o", at("other.png")},
+		{"continues one clip", "--resume", made.Drafts[0].State, "--continue", "2"},
 		{"other.png.batch", "--continue", "5", "-o", at("other.png")},
 	} {
 		start(t, append([]string{"generate"}, c[1:]...)...).wantLine(t, exitBadInput, c[0])
 	}
 	t.Chdir(t.TempDir()) // all that is needed is in the batch
-	o := startOK(t, "generate", "--continue", "5", "-o", at("snow.png"), "--blocks-in-memory", "1", "--json=false", "--preview=0")
-	if o.stdout != at("snow-seed5.png")+"\n" || !strings.Contains(o.stderr, "--continue none") {
+	o := startOK(t, "generate", "--continue", "2", "-o", at("snow.png"), "--blocks-in-memory", "1", "--json=false", "--preview=0")
+	if o.stdout != at("snow-seed2.png")+"\n" || !strings.Contains(o.stderr, "--continue none") {
 		t.Errorf("standard output has %q, standard error\n%s", o.stdout, o.stderr)
 	}
 	startOK(t, "generate", "--resume", made.Drafts[2].State, "--preview=0") // by its state alone
-	wantWholeRuns(t, at("snow"), "5", "5", "6")
-	start(t, "generate", "--resume", made.Batch, "--continue", "6").wantLine(t, exitBadInput, "seed 6", "is gone")
+	wantSnow(t, at("snow-seed2.png"), "2")
+	wantSnow(t, at("snow-seed3.png"), "3")
+	start(t, "generate", "--resume", made.Batch, "--continue", "3").wantLine(t, exitBadInput, "seed 3", "is gone")
 	startOK(t, "generate", "--resume", made.Batch, "--continue", "none")
-	for _, name := range []string{"snow.png.batch", "snow-seed4.png.state"} {
+	for _, name := range []string{"snow.png.batch", "snow-seed1.png.state"} {
 		if _, err := os.Stat(at(name)); err == nil {
 			t.Errorf("%s is still there", name)
 		}
@@ -87,7 +112,7 @@ func TestDraftsAreFinishedToTheBytesOfWholeRuns(t *testing.T) {
 func TestAKilledBatchIsContinued(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	list := writeFile(t, at("list.yaml"), "- A fox runs.\n- prompt: Snow.\n  seed: 7\n- prompt: A bird.\n  sample_steps: 4\n")
+	list := writeFile(t, at("list.yaml"), "- A fox runs.\n- prompt: Snow.\n  seed: 2\n- prompt: A bird.\n  sample_steps: 4\n")
 	args := drawn("--prompt-file", list, "--sample-steps", "5", "--draft-steps", "2", "--checkpoint-every", "1", "-o", at("x.png"), "-v")
 	random := rand.New(rand.NewPCG(5, 1))
 	kill := func(word string, args []string) {
@@ -105,9 +130,8 @@ func TestAKilledBatchIsContinued(t *testing.T) {
 	again := func(more ...string) []string {
 		return append([]string{"generate", "--resume", at("x.png.batch"), "-v"}, more...)
 	}
-	kill("x-001.png.state", args)
+	kill("x-002.png.state", args)
 	writeFile(t, list, "- another\n") // the batch has what it was
-	kill("x-002.png.state", again())
 	if o := start(t, again()...); o.status != 0 && !strings.Contains(o.stderr, "all drafts are made") {
 		t.Fatalf("status %d\n%s", o.status, o.stderr)
 	}
@@ -122,25 +146,20 @@ func TestAKilledBatchIsContinued(t *testing.T) {
 	if _, err := os.Stat(at("x.png.batch")); err == nil {
 		startOK(t, again("--continue", "all")...)
 	}
-	for _, ext := range []string{".png", ".json"} {
-		if err := os.Rename(at("x-002"+ext), at("x-seed7"+ext)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	wantWholeRuns(t, at("x"), "5", "7")
-	wantOnly(t, dir, "list.yaml", "x-001.json", "x-001.png", "x-003.json", "x-003.png", "x-drafts.png", "x-seed7.json", "x-seed7.png")
+	wantSnow(t, at("x-002.png"), "2")
+	wantOnly(t, dir, "list.yaml", "x-001.json", "x-001.png", "x-002.json", "x-002.png", "x-003.json", "x-003.png", "x-drafts.png")
 }
 
 func TestCtrlCInABatchAndTheCommandThatIsToldContinues(t *testing.T) {
 	skipWithoutSignals(t)
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	args := drawn("--prompt", "Snow.", "--seeds", "1..3", "--sample-steps", "6", "--checkpoint-every", "1", "-o", at("two words.png"), "-v", "--validate")
+	args := snow("--seeds", "1..3", "--checkpoint-every", "1", "-o", at("two words.png"), "-v")
 	p := launch(t, "words-seed2.png.state", args...)
 	p.await(t)
 	p.interrupt(t)
 	o := p.end()
-	o.wantLine(t, exitInterrupted, "1 of 3 clips are made, one stands at step ", "of 6; to go on: vkandinsky generate --resume '"+at("two words.png.batch")+"'")
+	o.wantLine(t, exitInterrupted, "1 of 3 clips are made, one stands at step ", "of 5; to go on: vkandinsky generate --resume '"+at("two words.png.batch")+"'")
 	if o.stdout != at("two words-seed1.png")+"\n" {
 		t.Errorf("standard output has %q", o.stdout)
 	}
@@ -150,39 +169,75 @@ func TestCtrlCInABatchAndTheCommandThatIsToldContinues(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Continued, it loses the device in two clips, each at its third step: they are different places.
-	o = startOK(t, "generate", "--resume", at("two words.png.batch"), "--fault", "step=6,step=3", "--json")
+	o = startOK(t, "generate", "--resume", at("two words.png.batch"), "--fault", "step=5,step=3", "--json")
 	if n := strings.Count(o.stderr, "the device was lost"); n != 2 {
 		t.Errorf("the device was lost %d times:\n%s", n, o.stderr)
 	}
 	var made []generated
-	if parseJSON(t, o.stdout, &made); len(made) != 2 || made[0].Settings.Seed != 2 || made[1].Settings.Seed != 3 || made[0].Stats.StepsMade > 5 {
+	if parseJSON(t, o.stdout, &made); len(made) != 2 || made[0].Settings.Seed != 2 || made[1].Settings.Seed != 3 || made[0].Stats.StepsMade > 4 {
 		t.Errorf("made %+v", made)
 	}
 	if now, err := os.Stat(at("two words-seed1.png")); err != nil || !now.ModTime().Equal(was.ModTime()) {
 		t.Errorf("a clip that was there is made again (%v)", err)
 	}
-	wantWholeRuns(t, at("two words"), "6", "2", "3")
+	wantSnow(t, at("two words-seed2.png"), "2")
+	wantSnow(t, at("two words-seed3.png"), "3")
 	if sheet, err := media.LoadImage(at("two words-seeds.png")); err != nil || sheet.Height%3 != 0 {
 		t.Errorf("the sheet has not three rows: %v", err)
 	}
 	wantOnly(t, dir, "two words-seed1.json", "two words-seed1.png", "two words-seed2.json", "two words-seed2.png", "two words-seed3.json", "two words-seed3.png", "two words-seeds.png")
 }
 
-func TestOtherEndsOfABatch(t *testing.T) {
+func TestDecodingOnCtrlCEndsABatch(t *testing.T) {
 	skipWithoutSignals(t)
+	dir := t.TempDir()
+	output := filepath.Join(dir, "x-seed1.png")
+	p := launch(t, "denoise ...", snow("--seeds", "1,2", "--sample-steps", "30", "--on-interrupt", "decode", "-o", filepath.Join(dir, "x.png"))...)
+	p.await(t)
+	p.interrupt(t)
+	o := p.end()
+	o.wantLine(t, exitInterrupted, "0 of 2 clips are made; "+output+" is the clip as step ", "of 30 predicts it; to go on: ")
+	if o.stdout != output+"\n" {
+		t.Errorf("standard output has %q", o.stdout)
+	}
+	wantOnly(t, dir, "x-seed1.png", "x.png.batch")
+}
+
+// TestWhatIsLeftOfABatchThatFails asks with clips and states, and without.
+func TestWhatIsLeftOfABatchThatFails(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	broken := errors.New("broken")
 	for _, c := range []struct {
-		do, wantLine string
-		want         []string
+		name      string
+		do        string
+		err       error
+		made      bool // a clip
+		newest    *kandinsky5.State
+		want      string
+		batchGone bool
 	}{
-		{interruptDecode, "is the clip as step ", []string{"x-seed1.png", "x.png.batch"}},
-		{interruptDiscard, "interrupted", nil},
+		{"interrupted before the first step", interruptSave, context.Canceled, false, nil, "canceled", true},
+		{"interrupted after a clip", interruptSave, context.Canceled, true, nil, "interrupted; 1 of 2 clips are made; to go on: vkandinsky generate --resume ", false},
+		{"discarded", interruptDiscard, context.Canceled, false, &kandinsky5.State{Step: 3}, "canceled", true},
+		{"discarded after a clip", interruptDiscard, context.Canceled, true, &kandinsky5.State{Step: 3}, "1 of 2 clips are made; to go on", false},
+		{"failed before the first step", interruptSave, broken, false, nil, "broken", true},
+		{"failed after a clip", interruptSave, broken, true, nil, "broken; 1 of 2 clips are made; to go on: ", false},
 	} {
-		dir := t.TempDir()
-		p := launch(t, "denoise ...", drawn("--prompt", "Snow.", "--seeds", "1,2", "--sample-steps", "30", "--on-interrupt", c.do, "-o", filepath.Join(dir, "x.png"))...)
-		p.await(t)
-		p.interrupt(t)
-		p.end().wantLine(t, exitInterrupted, c.wantLine)
-		wantOnly(t, dir, c.want...)
+		m := &many{batch: soundBatch(), path: filepath.Join(t.TempDir(), "x.batch"), progress: c.made}
+		if !c.made {
+			m.batch.Clips[0].Status = clipOpen
+		}
+		if err := m.record(); err != nil {
+			t.Fatal(err)
+		}
+		m.keeper = &keeper{flags: keepFlags{onInterrupt: c.do}, log: slog.New(slog.DiscardHandler), saved: -1, from: -1, newest: c.newest}
+		if err := m.failed(ctx, c.err); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "--resume") == c.batchGone {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if _, err := os.Stat(m.path); (err != nil) != c.batchGone {
+			t.Errorf("%s: %v", c.name, err)
+		}
 	}
 }
 
