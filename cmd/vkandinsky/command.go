@@ -25,7 +25,6 @@ type command struct {
 // flags are a command's flags in groups, each with a title in the help.
 type flags struct {
 	groups []flagGroup
-	args   []string    // what parse was given
 	given  [][2]string // what the command line has: names and values, in its order
 }
 
@@ -56,7 +55,6 @@ func dashes(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 
 // parse reads a command line into the flags' variables and returns what is left of it.
 func (f *flags) parse(name string, args []string) ([]string, error) {
-	f.args = args
 	all := newFlagSet(name)
 	for _, g := range f.groups {
 		all.AddFlagSet(g.set)
