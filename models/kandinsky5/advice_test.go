@@ -46,7 +46,7 @@ func TestErrorsAboutMemoryNameTheFlagThatHelps(t *testing.T) {
 func TestABudgetThatIsTooSmallIsRefusedAndKept(t *testing.T) {
 	c := smallCheckpoint(t)
 	for _, limits := range []engine.Options{{DeviceBudget: 1 << 20}, {DeviceBudget: 1<<20 + 100<<10}, {HostBudget: 300 << 10}} {
-		d := enginetest.OpenWith(t, limits)
+		d := enginetest.OpenPlainWith(t, limits)
 		_, err := attempt(t, t.Context(), d, c, Options{BlocksInMemory: 2}, nil)
 		if !errors.Is(err, memory.ErrBudget) || !strings.Contains(err.Error(), "--") {
 			t.Errorf("%+v: got %v", limits, err)

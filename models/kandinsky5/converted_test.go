@@ -55,7 +55,7 @@ func levelsOff(a, b []byte) float64 {
 // the types differed by when this was written, two and a half times over; random weights of a small network forgive less
 // than trained ones of a large one.
 func TestEveryTypeOfCheckpointMakesNearlyTheSamePicture(t *testing.T) {
-	d, source := enginetest.Open(t), smallModel(t)
+	d, source := enginetest.OpenPlain(t), smallModel(t)
 	want := madeOf(t, d, source, Options{})
 	limits := map[convert.Type]float64{convert.BF16: 0, convert.F16: 0.5, convert.F32: 0, convert.Int8: 2, convert.FP8: 7.5,
 		convert.Q8_0: 3, convert.Q5_1: 7.5, convert.Q5_0: 10, convert.Q4_1: 28, convert.Q4_0: 15}
@@ -82,7 +82,7 @@ func TestEveryTypeOfCheckpointMakesNearlyTheSamePicture(t *testing.T) {
 
 // TestTextEncodersInOtherTypes has Qwen and CLIP in GGUF files, and in eight bits with scales.
 func TestTextEncodersInOtherTypes(t *testing.T) {
-	d, source := enginetest.Open(t), smallModel(t)
+	d, source := enginetest.OpenPlain(t), smallModel(t)
 	want := madeOf(t, d, source, Options{})
 	for ext, typ := range map[string]convert.Type{".gguf": convert.Q8_0, ".safetensors": convert.Int8} {
 		dir := filepath.Join(t.TempDir(), "model")

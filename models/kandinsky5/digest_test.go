@@ -20,7 +20,7 @@ import (
 
 func TestDigests(t *testing.T) {
 	c := smallCheckpoint(t)
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	r := guidedRequest()
 	r.Digests = true
 	want := generate(t, d, c, Options{BlocksInMemory: 2}, r)
@@ -30,7 +30,7 @@ func TestDigests(t *testing.T) {
 	}
 	t.Run("of the steps are those of the latents", func(t *testing.T) { stepsAreHashed(t, d) })
 	t.Run("are left out where the host has no memory", func(t *testing.T) {
-		small := enginetest.OpenWith(t, engine.Options{HostBudget: 64 << 10})
+		small := enginetest.OpenPlainWith(t, engine.Options{HostBudget: 64 << 10})
 		g := &digester{device: small, log: slog.New(slog.DiscardHandler)}
 		latents, err := small.Alloc("latents", engine.F32, 1<<16)
 		if err != nil {

@@ -29,7 +29,7 @@ var (
 // TestExpansion has one device for all its parts, as TestPipeline.
 func TestExpansion(t *testing.T) {
 	c := smallCheckpoint(t)
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	t.Run("the text grows, and is what is encoded", func(t *testing.T) { expandedIsEncoded(t, d, c) })
 	t.Run("however the layers are held", func(t *testing.T) { expandsAlikeHoweverHeld(t, d, c) })
 	t.Run("the plan is what it takes", func(t *testing.T) { expansionIsPlanned(t, d, c) })
@@ -226,7 +226,7 @@ func TestExpansionKeepsToItsBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	budget := plan.Only(StageExpand, limits).Device
-	d := enginetest.OpenWith(t, engine.Options{DeviceBudget: budget})
+	d := enginetest.OpenPlainWith(t, engine.Options{DeviceBudget: budget})
 	expand(t, d, c, fewStreamed, request)
 	if peak := d.Mem.Peak(memory.Device); peak > budget {
 		t.Errorf("used %d bytes of a budget of %d", peak, budget)
@@ -263,7 +263,7 @@ func TestWhatCannotExpandSaysSo(t *testing.T) {
 func TestHostileSettingsBesideTheLanguageModelAreErrors(t *testing.T) {
 	dir := smallModel(t)
 	c := openSmall(t, dir)
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	for name, content := range map[string]string{
 		"text_encoder/generation_config.json": `{"temperature": -1}`, "tokenizer/preprocessor_config.json": `{"max_pixels": 1e30}`,
 	} {

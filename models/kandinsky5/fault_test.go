@@ -97,7 +97,7 @@ func TestFailuresThatTheDeviceSurvives(t *testing.T) {
 	c := smallCheckpoint(t)
 	faults := &engine.Faults{}
 	// With small chunks nearly every allocation of the pipeline is one of the driver's.
-	d := enginetest.OpenWith(t, engine.Options{Faults: faults, Limits: engine.TestLimits{MaxAllocation: 6 << 18}})
+	d := enginetest.OpenPlainWith(t, engine.Options{Faults: faults, Limits: engine.TestLimits{MaxAllocation: 6 << 18}})
 	t.Run("allocations", func(t *testing.T) { refuseAllocations(t, d, faults, c) })
 	t.Run("reads", func(t *testing.T) { failReads(t, d, c) })
 	t.Run("cancelling at any moment", func(t *testing.T) { cancelAtAnyMoment(t, d, c) })

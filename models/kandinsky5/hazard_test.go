@@ -36,7 +36,7 @@ func TestAPassWithAMissingWaitIsReported(t *testing.T) {
 	}
 	t.Run("nothing is missing", func(t *testing.T) {
 		for _, tier := range []swap.HostTier{swap.Pinned, swap.Mapped} {
-			onePass(t, enginetest.Open(t), reader, c.ditConfig(), tier)
+			onePass(t, enginetest.OpenPlain(t), reader, c.ditConfig(), tier)
 		}
 	})
 }

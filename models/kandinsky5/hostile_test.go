@@ -129,7 +129,7 @@ func checkComplaint(t *testing.T, err error, names ...string) {
 
 func TestBrokenValuesNameFileAndTensor(t *testing.T) {
 	const nan, infinite = 0x7fc0, 0xff80
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	for _, c := range []struct {
 		folder, tensor string
 		bits           uint16

@@ -19,8 +19,8 @@ import (
 func TestSmallerDevicesGiveTheSamePicture(t *testing.T) {
 	c := smallCheckpoint(t)
 	o := Options{BlocksInMemory: 2, HostTier: swap.Mapped}
-	want := generate(t, enginetest.OpenWith(t, wholeDevice()), c, o, guidedRequest()).Clip.Pix
-	d := enginetest.OpenWith(t, engine.Options{Limits: smallerDevice(288 << 10)})
+	want := generate(t, enginetest.OpenPlainWith(t, wholeDevice()), c, o, guidedRequest()).Clip.Pix
+	d := enginetest.OpenPlainWith(t, engine.Options{Limits: smallerDevice(288 << 10)})
 	if got := generate(t, d, c, o, guidedRequest()).Clip.Pix; !bytes.Equal(got, want) {
 		t.Error("the picture differs from that of an unlimited device")
 	}
@@ -49,7 +49,7 @@ func TestSmallerDevicesGiveTheSameVelocity(t *testing.T) {
 	for name, config := range map[string]dit.Config{"full attention": full, "NABLA": sparse} {
 		t.Run(name, func(t *testing.T) {
 			velocity := func(limits engine.TestLimits) []float32 {
-				return velocityOf(t, enginetest.OpenWith(t, engine.Options{Limits: limits}), load.FromCheckpoint(ckpt), config, size)
+				return velocityOf(t, enginetest.OpenPlainWith(t, engine.Options{Limits: limits}), load.FromCheckpoint(ckpt), config, size)
 			}
 			want := velocity(engine.TestLimits{})
 			if got := velocity(smallerDevice(96 << 10)); !slices.Equal(got, want) {
@@ -117,7 +117,7 @@ func TestSmallerDevicesGiveTheSameFrames(t *testing.T) {
 	}
 	defer nets.vae.Close()
 	frames := func(limits engine.TestLimits) []byte {
-		d := enginetest.OpenWith(t, engine.Options{Limits: limits})
+		d := enginetest.OpenPlainWith(t, engine.Options{Limits: limits})
 		v, err := vae.New(d, nets.vaeReader, nets.vaeConfig, load.Mixed)
 		if err != nil {
 			t.Fatal(err)

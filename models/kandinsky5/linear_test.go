@@ -12,7 +12,7 @@ import (
 // Rounded blocks wait in pinned memory or not at all: rounding them again for every pass would take longer than the pass.
 func TestRoundedBlocksDoNotWaitInTheFile(t *testing.T) {
 	c := smallCheckpoint(t)
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	for name, o := range map[string]Options{
 		"--host-weights":     {Linear: load.LinearInt8, HostWeights: load.Int8Weights},
 		"--host-tier mapped": {Linear: load.LinearInt8, BlocksInMemory: 1, HostTier: swap.Mapped},

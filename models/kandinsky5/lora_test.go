@@ -53,7 +53,7 @@ func wordRequest() Request {
 func TestLoRA(t *testing.T) {
 	c := smallCheckpoint(t)
 	c.Config.Pipeline = configs.T2V
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	t.Run("adapters are switched between videos", func(t *testing.T) { adaptersAreSwitched(t, d, c) })
 	t.Run("a switch that fails changes nothing", func(t *testing.T) { failedSwitchChangesNothing(t, d, c) })
 	t.Run("the trigger goes before the prompt", func(t *testing.T) { triggerGoesFirst(t, d, c) })

@@ -16,7 +16,7 @@ import (
 // TestPipeline has one device for all its parts: most of the time of a first run goes into compiling kernels.
 func TestPipeline(t *testing.T) {
 	c := smallCheckpoint(t)
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	t.Run("a prompt and a picture become a video", func(t *testing.T) { becomesAVideo(t, d, c) })
 	t.Run("swapping and offloading change no bit", func(t *testing.T) { swappingChangesNothing(t, d, c) })
 	t.Run("a second run in one pipeline gives the same", func(t *testing.T) { secondRunIsTheSame(t, d, c) })

@@ -21,7 +21,7 @@ func TestAutomaticPlans(t *testing.T) {
 	c := openSmall(t, smallModelOf(t, 8, 3))
 	var taken atomic.Int64
 	faults := &engine.Faults{}
-	d := enginetest.OpenWith(t, engine.Options{DeviceBudget: plenty, HostBudget: plentyPinned, Faults: faults, Limits: engine.TestLimits{Chunk: 64 << 10, Taken: taken.Load}})
+	d := enginetest.OpenPlainWith(t, engine.Options{DeviceBudget: plenty, HostBudget: plentyPinned, Faults: faults, Limits: engine.TestLimits{Chunk: 64 << 10, Taken: taken.Load}})
 	for _, a := range autoCases() {
 		t.Run(a.name, func(t *testing.T) { underManyBudgets(t, d, c, a, &taken) })
 	}

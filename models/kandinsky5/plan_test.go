@@ -57,7 +57,7 @@ func TestPlanOfTheLargeModelNeedsNoDevice(t *testing.T) {
 
 func TestPlanIsWhatARunTakes(t *testing.T) {
 	c := smallCheckpoint(t)
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	for k, o := range []Options{{}, {BlocksInMemory: 2, Offload: true}, {BlocksInMemory: 1, HostTier: swap.Mapped}, {BlocksInMemory: 1, HostTier: swap.Mixed, PinnedBlocks: 2}} {
 		request := guidedRequest()
 		if k == 0 {

@@ -14,7 +14,7 @@ import (
 // TestPreparedRequestsGiveTheBitsOfRunsAlone compares every stage by its digest.
 func TestPreparedRequestsGiveTheBitsOfRunsAlone(t *testing.T) {
 	c := smallCheckpoint(t)
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	first, second := pictureRequest(), pictureRequest()
 	first.Guidance, second.Guidance = 4, 4
 	first.ExpandPrompt = true
@@ -83,7 +83,7 @@ func TestPreparedRequestsGiveTheBitsOfRunsAlone(t *testing.T) {
 // TestAnEarlierClipMakesRoomForThePicture runs with a budget that holds either the transformer or the encoder.
 func TestAnEarlierClipMakesRoomForThePicture(t *testing.T) {
 	c := smallCheckpoint(t)
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	r := pictureRequest()
 	settings, err := Resolve(c.Config, r)
 	if err != nil {

@@ -64,7 +64,7 @@ func magRatios() []float64 {
 
 // TestContinuing has one device for all its parts: compiling takes longer than running.
 func TestContinuing(t *testing.T) {
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	t.Run("states of magcache end in the same latents", func(t *testing.T) { continueMagCache(t, d) })
 	t.Run("states end in the same clip", func(t *testing.T) { continueClip(t, d) })
 	t.Run("decoding what a step predicts", func(t *testing.T) { decodeEarly(t, d) })

@@ -18,7 +18,7 @@ func TestLogitsOfALargeVocabulary(t *testing.T) {
 	if piece := headPiece(config.Text, engine.BF16); piece >= config.Text.VocabSize || config.Text.VocabSize%piece == 0 {
 		t.Fatalf("pieces of %d rows of %d test nothing", piece, config.Text.VocabSize)
 	}
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	var results [][]float32
 	var states []float32
 	for _, keep := range []bool{false, true} {
@@ -72,7 +72,7 @@ func TestLogitsOfALargeVocabulary(t *testing.T) {
 func TestAContinuedTextIsAsIfComputedAnew(t *testing.T) {
 	g := openGolden(t)
 	p := g.picture(t)
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	m := g.open(t, d, Options{Precision: load.Float32, LayersInMemory: 2, KeepHead: true})
 	steps := 0
 	ids, err := m.Generate(t.Context(), p, GenerateOptions{Max: 9, Stop: []int32{77}, Choose: func(logits []float32, ids []int32) (int32, error) {
@@ -99,7 +99,7 @@ func TestAContinuedTextIsAsIfComputedAnew(t *testing.T) {
 
 func TestGenerateRefusesWhatItCannotDo(t *testing.T) {
 	g := openGolden(t)
-	m := g.open(t, enginetest.Open(t), Options{})
+	m := g.open(t, enginetest.OpenPlain(t), Options{})
 	for name, c := range map[string]struct {
 		prompt Prompt
 		opts   GenerateOptions

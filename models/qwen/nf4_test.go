@@ -58,7 +58,7 @@ func (g *goldenCase) stored(t *testing.T, quantized func(name string) bool) load
 // of one stored in 4 bits, of one stored so in part, and of the same numbers in bf16.
 func TestAModelIn4BitsHasTheBitsOfWhatItStandsFor(t *testing.T) {
 	g := openGolden(t)
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	want := g.results(t, d, load.Through4Bits(g.reader.(load.NF4Reader), isLinear), Options{})
 	ways := map[string]struct {
 		reader load.Reader
@@ -138,7 +138,7 @@ func TestThePlanOfAModelIn4BitsIsWhatItTakes(t *testing.T) {
 	config.Text.NumHiddenLayers = 3
 	for _, layers := range []int{1, 3} {
 		opts := Options{Quantize: true, LayersInMemory: layers, Room: Work{Tokens: []int{4}}}
-		d := enginetest.Open(t)
+		d := enginetest.OpenPlain(t)
 		d.Mem.ResetPeak()
 		m, err := New(t.Context(), d, reader, config, opts)
 		if err != nil {
@@ -188,7 +188,7 @@ func (c *counting) ReadNF4(ctx context.Context, name string, shape []int, l nf4.
 
 func TestMatricesAreQuantizedOnce(t *testing.T) {
 	g := openGolden(t)
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	under := &counting{NF4Reader: g.reader.(load.NF4Reader)}
 	kept := load.Keep4Bits(under)
 	for pass := range 2 {
@@ -211,7 +211,7 @@ func TestMatricesAreQuantizedOnce(t *testing.T) {
 
 func TestA4BitMatrixLargerThanABindingIsRefused(t *testing.T) {
 	config, reader := largeLayers()
-	d := enginetest.OpenWith(t, engine.Options{Limits: engine.TestLimits{MaxStorageRange: 1 << 20}})
+	d := enginetest.OpenPlainWith(t, engine.Options{Limits: engine.TestLimits{MaxStorageRange: 1 << 20}})
 	_, err := New(t.Context(), d, reader, config, Options{Quantize: true})
 	if err == nil || !strings.Contains(err.Error(), "without quantization") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v", fmt.Sprint(err))

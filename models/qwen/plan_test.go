@@ -67,7 +67,7 @@ func TestPlanIsThePeak(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := enginetest.Open(t)
+			d := enginetest.OpenPlain(t)
 			m, err := New(t.Context(), d, reader, c.config, c.opts)
 			if err != nil {
 				t.Fatal(err)

@@ -21,7 +21,7 @@ func TestStreamingChangesNoBit(t *testing.T) {
 	g := openGolden(t)
 	text, _ := g.text(t)
 	prompts := [][]int32{text.IDs, text.IDs[3:20]}
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	want := g.separately(t, d, prompts)
 	for _, tier := range []swap.HostTier{swap.Pinned, swap.Mapped} {
 		for layers := 1; layers <= 4; layers++ {
@@ -31,7 +31,7 @@ func TestStreamingChangesNoBit(t *testing.T) {
 		}
 	}
 	t.Run("on a device with one queue", func(t *testing.T) {
-		single := enginetest.OpenWith(t, engine.Options{Limits: engine.TestLimits{SingleQueue: true}})
+		single := enginetest.OpenPlainWith(t, engine.Options{Limits: engine.TestLimits{SingleQueue: true}})
 		g.streams(t, single, prompts, want, Options{LayersInMemory: 2})
 	})
 }
@@ -87,7 +87,7 @@ func TestABudgetDecidesHowManyLayersStay(t *testing.T) {
 	const used, budget = 64 << 20, 64<<20 + 64<<20 + 130<<20
 	config, reader := largeLayers()
 	opts := Options{Room: Work{Tokens: []int{20}}}
-	d := enginetest.OpenWith(t, engine.Options{DeviceBudget: budget})
+	d := enginetest.OpenPlainWith(t, engine.Options{DeviceBudget: budget})
 	m, err := New(t.Context(), d, reader, config, opts)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestABudgetDecidesHowManyLayersStay(t *testing.T) {
 
 func TestABudgetTooSmallIsRefused(t *testing.T) {
 	config, reader := largeLayers()
-	d := enginetest.OpenWith(t, engine.Options{DeviceBudget: 70 << 20})
+	d := enginetest.OpenPlainWith(t, engine.Options{DeviceBudget: 70 << 20})
 	if _, err := New(t.Context(), d, reader, config, Options{}); !errors.Is(err, memory.ErrBudget) {
 		t.Errorf("got %v", err)
 	}
@@ -117,7 +117,7 @@ func TestABudgetTooSmallIsRefused(t *testing.T) {
 
 func TestWorkTooLargeForTheBudgetIsRefused(t *testing.T) {
 	config, reader := largeLayers()
-	d := enginetest.OpenWith(t, engine.Options{DeviceBudget: 64<<20 + 64<<20})
+	d := enginetest.OpenPlainWith(t, engine.Options{DeviceBudget: 64<<20 + 64<<20})
 	m, err := New(t.Context(), d, reader, config, Options{LayersInMemory: 2})
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +147,7 @@ func TestAnInterruptedPassEndsCleanly(t *testing.T) {
 	g := openGolden(t)
 	text, _ := g.text(t)
 	// On one queue a pass waits until a layer is read; on two it would be recorded to its end before.
-	d := enginetest.OpenWith(t, engine.Options{Limits: engine.TestLimits{SingleQueue: true}})
+	d := enginetest.OpenPlainWith(t, engine.Options{Limits: engine.TestLimits{SingleQueue: true}})
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &cancellingReader{Reader: g.reader, at: "model.layers.2.mlp.down_proj.weight", cancel: cancel}
 	m, err := New(t.Context(), d, r, g.config, Options{LayersInMemory: 1})
@@ -235,7 +235,7 @@ func (g *goldenCase) wholeRun(t *testing.T, f *engine.Faults) (err error) {
 func TestAContinuedTextStreams(t *testing.T) {
 	const ids = 4 // the prompt's pass gives the first
 	g := openGolden(t)
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	for _, quantize := range []bool{false, true} {
 		var want []int32
 		for layers := 3; layers >= 1; layers-- {
@@ -284,7 +284,7 @@ func (r readEvents) Read(ctx context.Context, name string, shape []int, to engin
 func TestLayersAreReadAheadOfTheirUse(t *testing.T) {
 	g := openGolden(t)
 	r := readEvents{g.reader, make(chan int, 100)}
-	m, err := New(t.Context(), enginetest.Open(t), r, g.config, Options{LayersInMemory: 1})
+	m, err := New(t.Context(), enginetest.OpenPlain(t), r, g.config, Options{LayersInMemory: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

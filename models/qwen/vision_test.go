@@ -17,7 +17,7 @@ import (
 func TestWindowsDoNotSeeEachOther(t *testing.T) {
 	g := openGolden(t)
 	g.config.Vision.FullAttBlockIndexes = nil
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	m := g.open(t, d, Options{Precision: load.Float32})
 	size := 4 * patchElements(g.config.Vision) // of a cell
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -57,7 +57,7 @@ func TestWindowsDoNotSeeEachOther(t *testing.T) {
 func TestFeedForwardCutOverTokensChangesNoBit(t *testing.T) {
 	config, reader := largeLayers()
 	config.Text.IntermediateSize = 256
-	d := enginetest.Open(t)
+	d := enginetest.OpenPlain(t)
 	m, err := New(t.Context(), d, reader, config, Options{})
 	if err != nil {
 		t.Fatal(err)
