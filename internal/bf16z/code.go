@@ -49,17 +49,18 @@ type Code struct {
 	second [1<<mostWidth - 1]byte
 
 	entries [256]entry
+	pairs   []entry // of two numbers, by the second's exponent and the first's: 256 KiB, of which a matrix needs little
 }
 
-// entry is what an exponent becomes: the first code in bits 0 and 1, whether the exponent follows in bit 2, the second code from
-// bit 8 on, and how many bits of it there are from bit 16 on.
+// entry is what an exponent becomes, or two: first codes from bit 0 on, whether an exponent follows in bit 4, second codes from bit
+// 8 on, and how many bits of them there are from bit 16 on.
 type entry uint32
 
-const entryRaw = 1 << 2
+const entryRaw = 1 << 4
 
 func (e entry) second() uint8 { return uint8(e >> 8) }
 func (e entry) bits() uint    { return uint(e >> 16) }
-func (e entry) raw() uint64   { return uint64(e >> 2 & 1) }
+func (e entry) raw() uint64   { return uint64(e >> 4 & 1) }
 
 // NewCode returns the code that takes the least for exponents of these frequencies. Others have codes too.
 func NewCode(h *Histogram) *Code {
@@ -106,6 +107,13 @@ func (c *Code) fill() {
 	}
 	for i := firstCodes - 1; i >= 0; i-- {
 		c.entries[c.first[i]] = entry(i)
+	}
+	c.pairs = make([]entry, 1<<16)
+	for b, q := range c.entries {
+		for a, p := range c.entries {
+			second := uint32(p.second()) | uint32(q.second())<<p.bits()
+			c.pairs[b<<8|a] = p&3 | q&3<<2 | (p|q)&entryRaw | entry(second<<8) | entry(p.bits()+q.bits())<<16
+		}
 	}
 }
 

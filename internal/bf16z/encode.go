@@ -38,7 +38,7 @@ func (e *Encoder) chunk(c *Code, low, codes, values []byte) {
 		at   int    // bytes of e.second
 		raw  int    // bytes of e.raw
 	)
-	table := &c.entries
+	pairs := (*[1 << 16]entry)(c.pairs)
 	for len(values) >= 2*WordValues && len(low) >= WordValues && len(codes) >= 4 {
 		word := uint32(0)
 		for k := 0; k < WordValues; k += 4 {
@@ -46,24 +46,18 @@ func (e *Encoder) chunk(c *Code, low, codes, values []byte) {
 			m := x&0x007f007f007f007f | x>>8&0x0080008000800080
 			m = (m | m>>8) & 0x0000ffff0000ffff
 			binary.LittleEndian.PutUint32(low[k:k+4], uint32(m|m>>16))
-			p, q, r, s := table[uint8(x>>7)], table[uint8(x>>23)], table[uint8(x>>39)], table[uint8(x>>55)]
-			word = word>>8 | uint32(p&3|q&3<<2|r&3<<4|s&3<<6)<<24
+			p, q := pairs[uint16(x>>7&0xff|x>>15&0xff00)], pairs[uint16(x>>39&0xff|x>>47&0xff00)]
+			word = word>>8 | uint32(p&15|q&15<<4)<<24
 			// The four second codes first, which does not wait for those before them.
-			part, bits := uint64(p.second()), p.bits()
-			part |= uint64(q.second()) << (bits & 63)
-			bits += q.bits()
-			part |= uint64(r.second()) << (bits & 63)
-			bits += r.bits()
-			part |= uint64(s.second()) << (bits & 63)
-			bits += s.bits()
+			part := uint64(p.second()) | uint64(q.second())<<(p.bits()&63)
 			acc |= part << (held & 63)
-			held += bits
+			held += p.bits() + q.bits()
 			binary.LittleEndian.PutUint64(e.second[at:], acc)
 			at += int(held >> 3)
 			acc >>= held & 56
 			held &= 7
-			if (p|q|r|s)&entryRaw != 0 {
-				raw += e.exponents(raw, x, p, q, r, s)
+			if (p|q)&entryRaw != 0 {
+				raw += e.exponents(c, raw, x)
 			}
 		}
 		binary.LittleEndian.PutUint32(codes, word)
@@ -77,11 +71,11 @@ func (e *Encoder) chunk(c *Code, low, codes, values []byte) {
 }
 
 // exponents keeps those of four numbers' exponents that neither code names, and returns how many there are.
-func (e *Encoder) exponents(at int, x uint64, entries ...entry) int {
+func (e *Encoder) exponents(c *Code, at int, x uint64) int {
 	n := 0
-	for k, p := range entries {
-		if p&entryRaw != 0 {
-			e.raw[at+n] = uint8(x >> (16*k + 7))
+	for k := range 4 {
+		if exponent := uint8(x >> (16*k + 7)); c.entries[exponent]&entryRaw != 0 {
+			e.raw[at+n] = exponent
 			n++
 		}
 	}
