@@ -19,6 +19,8 @@ const (
 	pinnedTime    = 12 * time.Second
 	quickPinned   = 2 << 30
 	quickTimeLeft = time.Second
+	// What the check of the last piece needs beside the pieces.
+	checkRoom = 1 << 20
 )
 
 // examinePinned lets pinned memory grow, piece by piece, until the driver refuses or the share that is safe is reached.
@@ -36,7 +38,7 @@ func examinePinned(ctx context.Context, o Options, f *Findings) {
 		if heap := heapShare(d); heap > 0 && heap < limit {
 			limit, why = heap, fmt.Sprintf("%.0f %% of what the heap has free", 100*shareOfHeap)
 		}
-		p := &pinned{ctx: ctx, dev: d, limit: limit, piece: min(1<<30, max(limit/8, 1<<20), d.Caps().MaxAllocation) &^ 0xffff, until: time.Now().Add(pinnedTime)}
+		p := &pinned{ctx: ctx, dev: d, limit: limit - checkRoom, piece: min(1<<30, max(limit/8, 1<<20), d.Caps().MaxAllocation) &^ 0xffff, until: time.Now().Add(pinnedTime)}
 		if o.Quick {
 			p.until = time.Now().Add(quickTimeLeft)
 		}
