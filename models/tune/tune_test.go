@@ -228,6 +228,9 @@ func TestAnInterruptedRunKeepsWhatItMeasured(t *testing.T) {
 	elsewhere := engine.Tuned{Kernel: "fill", Shape: "of another model", Shader: shaders.Fill, Choice: "slow"}
 	d.Tuning().Set(elsewhere)
 	r, err := Run(ctx, d, o)
+	if total == 1 {
+		t.Skip("one operation alone has several ways on this device: there is no moment between two")
+	}
 	if !errors.Is(err, context.Canceled) || r == nil || !r.Interrupted || len(r.Results) != 1 || r.Left != total-1 || r.Pass != nil {
 		t.Fatalf("error %v, report %+v of %d operations", err, r, total)
 	}
