@@ -99,10 +99,15 @@ func (m *matmul) chooseMatrix(caps engine.Caps) *matrixKernel {
 
 // bandOf returns the height of a band in a dispatch of so many rows, 0 where no matrices compute it.
 func (m *matmul) bandOf(rows int) int {
-	if m.matrix == nil || m.band > 0 {
+	switch {
+	case m.band > 0:
 		return m.band
+	case m.fragments != nil:
+		return bandTiles(rows, m.k*int(m.X.DType.Size()), m.fragments.tile.rows())
+	case m.matrix != nil:
+		return bandTiles(rows, m.k*int(m.X.DType.Size()), int(m.matrix.tile.m))
 	}
-	return bandTiles(rows, m.k*int(m.X.DType.Size()), int(m.matrix.tile.m))
+	return 0
 }
 
 func (m *matmul) matrixSpec(caps engine.Caps, vecN bool) []shaders.SpecValue {

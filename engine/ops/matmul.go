@@ -46,6 +46,11 @@ type MatmulArgs struct {
 	// m of x is XScale[m] times its bytes. Sums of such products are exact, by cooperative matrices in the tiers that have
 	// them where they multiply bytes, by fp32 products elsewhere; the result is the same bits.
 	XScale, WScale engine.Tensor
+	// Scratch, of any type, optional, lets the device compute the layer from operands that are packed there first, where Caps.Fragments
+	// says that it can: X and W bf16, Half, K a multiple of 128, more than 8 rows. MatmulScratch says how large it should be; with
+	// less the work is cut into more pieces, with too little the layer is computed as without. It must overlap no other tensor. Results differ from those
+	// without in the order of sums, so layers that are to give the same bits must be alike in having one.
+	Scratch engine.Tensor
 }
 
 // gemvRows is the most rows for which matmul_gemv is used.
@@ -72,6 +77,10 @@ func Matmul(s *engine.Stream, a MatmulArgs) {
 
 // record dispatches the layer as planned.
 func (m *matmul) record(s *engine.Stream) {
+	if m.fragments != nil {
+		m.recordFragments(s)
+		return
+	}
 	caps := s.Device().Caps()
 	for col := 0; col < m.cols; col += m.colStep {
 		cols := min(m.colStep, m.cols-col)
@@ -88,8 +97,9 @@ type matmul struct {
 	head             int // columns that lie together in Y
 	rowStep, colStep int
 	tile             gemmTile
-	matrix           *matrixKernel // nil: tile says how it is computed
-	band             int           // row tiles that matrices walk together; 0: as bandTiles says
+	matrix           *matrixKernel   // nil: tile says how it is computed
+	fragments        *fragmentKernel // computes it if there is one, whatever matrix and tile say
+	band             int             // row tiles that matrices walk together; 0: as bandTiles says
 }
 
 func (a MatmulArgs) check() matmul {
@@ -144,38 +154,54 @@ func (m *matmul) plan(caps engine.Caps) {
 		return
 	}
 	m.tile = chooseTile(caps, m.rows, m.cols, m.Half)
+	if f := m.chooseFragments(caps); f != nil {
+		m.planFragments(caps, f)
+		return
+	}
 	m.planMatrix(caps, m.chooseMatrix(caps))
 }
 
 // planMatrix decides the cuts, with a kernel for matrices if there is one.
 func (m *matmul) planMatrix(caps engine.Caps, matrix *matrixKernel) {
 	m.matrix = matrix
-	tileM, tileN := int(m.tile.m), int(m.tile.n)
-	rowUnit, colUnit := gemmCut, gemmCut
+	l := cutLimits{tileM: int(m.tile.m), tileN: int(m.tile.n), rowUnit: gemmCut, rows: m.rows, cols: m.cols}
 	if m.matrix != nil {
-		tileM, tileN = int(m.matrix.tile.m), int(m.matrix.tile.n)
-		rowUnit = tileM * gemmCut / gcd(tileM, gemmCut)
+		l.tileM, l.tileN = int(m.matrix.tile.m), int(m.matrix.tile.n)
+		l.rowUnit = l.tileM * gemmCut / gcd(l.tileM, gemmCut)
 	}
+	if m.small() {
+		l.tileM, l.tileN = m.rows, gemvCols
+	}
+	m.cut(caps, l)
+}
+
+// cutLimits are a kernel's tile, the number of rows that cuts are a multiple of, and the most rows and columns that it takes at a time.
+type cutLimits struct{ tileM, tileN, rowUnit, rows, cols int }
+
+// colUnit is the number of columns that cuts are a multiple of.
+func (m *matmul) colUnit() int {
 	if m.HeadDim > 0 {
-		colUnit = m.HeadDim * gemmCut / gcd(m.HeadDim, gemmCut)
+		return m.HeadDim * gemmCut / gcd(m.HeadDim, gemmCut)
 	}
+	return gemmCut
+}
+
+// cut decides how many rows and columns one dispatch computes.
+func (m *matmul) cut(caps engine.Caps, l cutLimits) {
 	// How many columns, then rows, a binding of each tensor holds.
-	cols := m.columnsOfW(caps)
-	rows := fits(caps, int64(m.k)*m.X.DType.Size(), m.rows)
+	cols := min(l.cols, m.columnsOfW(caps))
+	rows := min(l.rows, fits(caps, int64(m.k)*m.X.DType.Size(), m.rows))
 	if m.HeadDim > 0 {
 		cols = min(cols, fits(caps, int64(m.Y.Dim(1))*m.Y.DType.Size(), m.cols))
 	} else {
 		rows = min(rows, fits(caps, int64(m.cols)*m.Y.DType.Size(), m.rows))
 	}
-	if m.small() {
-		tileM, tileN = m.rows, gemvCols
-	}
 	// Rows are cut before columns, to whole tiles; a layer whose few rows still cost too much is cut by columns.
 	affordable := caps.MaxDispatchCost / (2 * float64(m.k))
-	cols = min(cols, tileN*int(caps.MaxGroups[0]), int(affordable/float64(min(m.rows, rowUnit))))
-	m.colStep = evenly(m.cols, cols, colUnit)
-	rows = min(rows, tileM*int(caps.MaxGroups[1]), int(affordable/float64(m.colStep)))
-	m.rowStep = evenly(m.rows, rows, rowUnit)
+	cols = min(cols, l.tileN*int(caps.MaxGroups[0]), int(affordable/float64(min(m.rows, l.rowUnit))))
+	m.colStep = evenly(m.cols, cols, m.colUnit())
+	rows = min(rows, l.tileM*int(caps.MaxGroups[1]), int(affordable/float64(m.colStep)))
+	m.rowStep = evenly(m.rows, rows, l.rowUnit)
 }
 
 // fits returns how many of n slices of so many bytes one binding holds.
@@ -223,6 +249,10 @@ func (m *matmul) call(caps engine.Caps, row, rows, col, cols int) engine.Call {
 	if m.small() {
 		c.Shader, c.Spec = m.variant(shaders.MatmulGemv, shaders.MatmulGemvNf4), m.gemvSpec(vecK)
 		c.Groups = [3]uint32{uint32(ceilDiv(cols, gemvCols)), 1, 1}
+		return c
+	}
+	if m.fragments != nil {
+		m.fragmentCall(&c, rows, cols)
 		return c
 	}
 	if m.matrix != nil {

@@ -58,6 +58,12 @@ func (m *matmul) operation(caps engine.Caps) engine.Operation {
 		},
 	}
 	switch {
+	case m.fragments != nil:
+		o.Shape = "fragments " + o.Shape
+		o.Default = m.fragments.tile.name()
+		for _, t := range fragmentTiles {
+			o.Ways = append(o.Ways, engine.Way{Name: t.name(), Shader: m.fragments.shader})
+		}
 	case m.small() || m.cols <= narrow:
 	case m.matrix != nil:
 		o.Default = m.matrix.tile.name()
@@ -96,6 +102,14 @@ func (m *matmul) matrixWays(caps engine.Caps) []matrixTile {
 // take plans a layer anew in a way, if the device can run it; a name of no tile changes nothing.
 func (m *matmul) take(caps engine.Caps, way string) {
 	switch {
+	case m.fragments != nil:
+		for _, t := range fragmentTiles {
+			if t.name() == way {
+				f := *m.fragments
+				f.tile = t
+				m.planFragments(caps, &f)
+			}
+		}
 	case way == "" || m.small() || m.cols <= narrow:
 	case m.matrix != nil:
 		for _, t := range m.matrixWays(caps) {

@@ -149,11 +149,21 @@ func Matmuls(ctx context.Context, d *engine.Device, o KernelOptions, shapes []Ma
 		if o.Linear == load.LinearInt8 && !ops.CanQuantize(z.K) {
 			return nil, fmt.Errorf("%s: layers in int8 have inputs of a multiple of 64 channels, at most 65536, not %d", z.Name, z.K)
 		}
+		name, scratch := z.Name, int64(0)
+		if half && o.Linear != load.LinearInt8 && d.Caps().Fragments != engine.NoFragments {
+			scratch = ops.MatmulScratch(z.M, z.N, z.K)
+		}
+		if scratch > 0 {
+			name += ", with packing"
+		}
 		cases = append(cases, kernelCase{
-			name: z.Name, shape: fmt.Sprintf("%d×%d×%d", z.M, z.N, z.K), operations: 2 * float64(z.M) * float64(z.N) * float64(z.K),
+			name: name, shape: fmt.Sprintf("%d×%d×%d", z.M, z.N, z.K), operations: 2 * float64(z.M) * float64(z.N) * float64(z.K),
 			prepare: func(a *engine.Arena) (func(*engine.Stream), []engine.Tensor) {
 				args := ops.MatmulArgs{Half: half, Bias: a.Alloc("bias", engine.F32, z.N)}
 				fill := []engine.Tensor{args.Bias}
+				if scratch > 0 {
+					args.Scratch = a.Alloc("packed operands", engine.U8, int(scratch))
+				}
 				if o.Linear == load.LinearInt8 {
 					args.XScale, args.WScale = a.Alloc("scales of x", engine.F32, z.M), a.Alloc("scales of w", engine.F32, z.N)
 					args.X, args.W = a.Alloc("x", engine.I8, z.M, z.K), a.Alloc("w", engine.I8, z.N, z.K)
