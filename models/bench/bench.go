@@ -232,7 +232,12 @@ func (r *measured) passes(ctx context.Context, d *engine.Device, m *dit.Model, o
 	}
 	size := dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth, RopeScale: kandinsky5.RopeScale(o.Config)}
 	start := time.Now()
-	pass, err := m.NewPass(ctx, dit.PassOptions{Size: size, Prompts: prompts, Times: o.times()})
+	options := dit.PassOptions{Size: size, Prompts: prompts, Times: o.times(), Packed: true}
+	pass, err := m.NewPass(ctx, options)
+	if short := (*memory.BudgetError)(nil); errors.As(err, &short) { // as a plan does without where memory is short
+		options.Packed = false
+		pass, err = m.NewPass(ctx, options)
+	}
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ type blockWork struct {
 	scratch engine.Tensor // U32, for fp16 attention
 	bytes   engine.Tensor // I8, the operand rounded last, where linear layers are int8
 	scales  engine.Tensor // F32, of its rows
+	packed  engine.Tensor // U8, for packed operands of linear layers; none: they are computed without
 }
 
 // layers record the layers of one block: its weights, and the tensors that it works in.
@@ -118,12 +119,12 @@ func (l layers) projectHeads(x stream, m modulated, head int, list ...projection
 		h := l.rounded(l.normRows(x, m, from, to))
 		for _, p := range list {
 			low, count := head*d, p.y.Dim(0)*d
-			l.linearRows(p.name, h, low, count, ops.MatmulArgs{Y: p.y, Row: from, HeadDim: d})
+			l.linearRows(p.name, h, low, count, ops.MatmulArgs{Y: p.y, Row: from, HeadDim: d, Scratch: l.work.packed})
 		}
 	})
 }
 
-// project computes a projection of h to heads: [H, rows, d].
+// project computes a projection of h to heads: [H, rows, d]. h is text, of too few rows for packing to be worth while.
 func (l layers) project(name string, h operand, y engine.Tensor) {
 	l.linear(name, h, ops.MatmulArgs{Y: y, HeadDim: l.model.Config.HeadDim()})
 }
@@ -136,7 +137,7 @@ func (l layers) rotate(name string, x, table engine.Tensor) {
 // addLinear adds gate ⊙ (W·h + b) to the stream.
 func (l layers) addLinear(name string, h operand, x stream, gate engine.Tensor) {
 	x.each(func(piece engine.Tensor, from, to int) {
-		l.linear(name, h.cut(from, to), ops.MatmulArgs{Y: piece, Add: true, Gate: gate})
+		l.linear(name, h.cut(from, to), ops.MatmulArgs{Y: piece, Add: true, Gate: gate, Scratch: l.work.packed})
 	})
 }
 
@@ -146,7 +147,7 @@ func (l layers) feedForward(x stream, m modulated) {
 		h := l.normRows(x, m, begin, end)
 		cutRows(end-begin, l.work.ff.Dim(0), func(from, to int) {
 			u := l.work.ff.Rows(0, to-from)
-			l.linear("feed_forward.in_layer", l.rounded(h.Rows(from, to)), ops.MatmulArgs{Y: u, Activation: ops.GELU})
+			l.linear("feed_forward.in_layer", l.rounded(h.Rows(from, to)), ops.MatmulArgs{Y: u, Activation: ops.GELU, Scratch: l.work.packed})
 			l.addLinear("feed_forward.out_layer", l.rounded(u), x.rowsOf(begin+from, begin+to), m.gate)
 		})
 	})

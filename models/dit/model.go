@@ -134,6 +134,11 @@ func New(ctx context.Context, d *engine.Device, r load.Reader, config Config, op
 	return m, nil
 }
 
+// packs tells whether linear layers can be computed from packed operands.
+func (m *Model) packs() bool {
+	return m.half && m.linear != load.LinearInt8 && m.device.Caps().Fragments != engine.NoFragments
+}
+
 // groups checks Options.HeadGroups.
 func (c Config) groups(o Options) (int, error) {
 	n := max(o.HeadGroups, 1)

@@ -53,7 +53,7 @@ func TestACutStreamGivesTheSameVelocity(t *testing.T) {
 // velocityOf computes the velocity of made-up weights and inputs.
 func velocityOf(t *testing.T, d *engine.Device, config Config, o Options, size Size) []float32 {
 	t.Helper()
-	return velocityWith(t, d, load.Synthetic(weights.BF16), config, size, Options{})
+	return velocityWith(t, d, load.Synthetic(weights.BF16), config, size, o)
 }
 
 // velocityWith is velocityOf with weights of a reader, held in some way.
@@ -85,7 +85,7 @@ func velocityWith(t *testing.T, d *engine.Device, r load.Reader, config Config, 
 			t.Fatal(err)
 		}
 	}
-	pass, err := m.NewPass(ctx, PassOptions{Size: size, Times: []float32{500}, Prompts: []Prompt{{Text: text, Pooled: make([]float32, config.InTextDim2)}}})
+	pass, err := m.NewPass(ctx, PassOptions{Size: size, Times: []float32{500}, Packed: true, Prompts: []Prompt{{Text: text, Pooled: make([]float32, config.InTextDim2)}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,6 +59,20 @@ func (c Config) buffers(act engine.DType, half bool, linear load.Linear, size Si
 	return list
 }
 
+// packedBuffers lists the place for packed operands of the visual blocks' linear layers, as large as the one that wants most makes good
+// use of; none where so few tokens are faster without.
+func (c Config) packedBuffers(tokens int, maxAllocation int64) []load.Buffer {
+	d, f := c.ModelDim, c.FFDim
+	bytes := max(ops.MatmulScratch(tokens, d, d), ops.MatmulScratch(tokens, f, d), ops.MatmulScratch(tokens, d, f))
+	if maxAllocation > 0 {
+		bytes = min(bytes, maxAllocation)
+	}
+	if bytes == 0 {
+		return nil
+	}
+	return []load.Buffer{{Label: "packed operands", DType: engine.U8, Shape: []int{int(bytes)}}}
+}
+
 func (c Config) patches(act engine.DType, tokens int) load.Buffer {
 	return load.Buffer{Label: "patches", DType: act, Shape: []int{tokens, c.PatchVolume() * c.InputChannels()}}
 }
@@ -189,12 +203,17 @@ func allocAll(a *engine.Arena, list []load.Buffer) tensors {
 	return out
 }
 
-func (w *workspace) alloc(a *engine.Arena, m *Model, size Size, textRows int) {
-	t := allocAll(a, m.Config.buffers(m.act, m.half, m.linear, size, textRows, m.groups))
+func (w *workspace) alloc(a *engine.Arena, m *Model, size Size, textRows int, packed bool) {
+	list := m.Config.buffers(m.act, m.half, m.linear, size, textRows, m.groups)
+	if packed && m.packs() {
+		list = append(list, m.Config.packedBuffers(size.Tokens(), m.device.Caps().MaxAllocation)...)
+	}
+	t := allocAll(a, list)
 	n := size.Tokens()
 	*w = workspace{
 		blockWork: blockWork{h: t["normed"], q: t["queries"], k: t["keys"], v: t["values"], ff: t.within("queries", m.Config.hidden(m.act, n, m.groups)),
-			mod: t["modulation"], scratch: t["attention scratch"], bytes: t["rounded operand"], scales: t["scales of the rounded operand"]},
+			mod: t["modulation"], scratch: t["attention scratch"], bytes: t["rounded operand"], scales: t["scales of the rounded operand"],
+			packed: t["packed operands"]},
 		tk: t["text keys"], tv: t["text values"], rope: t["rotations"], nabla: t["sparse attention scratch"],
 		patches: t.within("queries", m.Config.patches(m.act, n)), rows: t.within("keys", m.Config.outputRows(n)),
 	}

@@ -24,9 +24,10 @@ type PlanLimits struct {
 	MaxStorageRange int64 `json:"max_storage_range,omitempty"` // of one binding
 	Chunk           int64 `json:"chunk,omitempty"`             // of the allocator, see memory.Cut; 0 is its default
 	Align           int64 `json:"align,omitempty"`
-	Rates           Rates `json:"-"`        // where they are known, they decide through how many slots blocks stream
-	Half            bool  `json:"half"`     // kernels multiply in fp16, which takes a little scratch memory
-	Matrices        bool  `json:"matrices"` // cooperative matrices multiply the autoencoder's convolutions, for which some weights are folded
+	Rates           Rates `json:"-"`                   // where they are known, they decide through how many slots blocks stream
+	Half            bool  `json:"half"`                // kernels multiply in fp16, which takes a little scratch memory
+	Fragments       bool  `json:"fragments,omitempty"` // kernels can build matrices element by element, for which operands are packed
+	Matrices        bool  `json:"matrices"`            // cooperative matrices multiply the autoencoder's convolutions, for which some weights are folded
 }
 
 // LimitsOf are those of an open device that holds nothing yet: its budgets, and of host memory no more than the machine
@@ -44,7 +45,7 @@ func LimitsOf(d *engine.Device, o Options) PlanLimits {
 // DeviceLimits are those of a device's kernels; how much memory there is they leave open.
 func DeviceLimits(c engine.Caps) PlanLimits {
 	v := vae.LimitsOf(c, load.Mixed)
-	return PlanLimits{MaxAllocation: v.MaxAllocation, MaxStorageRange: v.MaxStorageRange, Half: v.Half, Matrices: v.Matrices}
+	return PlanLimits{MaxAllocation: v.MaxAllocation, MaxStorageRange: v.MaxStorageRange, Half: v.Half, Matrices: v.Matrices, Fragments: c.Fragments != engine.NoFragments}
 }
 
 // Where says which memory an item lies in.

@@ -198,6 +198,7 @@ func (p *planner) denoise() error {
 	p.out.Swap, p.out.HostTier, p.out.BlockBytes, p.out.BytesLoaded = needs.Plan, d.tier, needs.BlockBytes, needs.LoadedBytes
 	p.out.AtMost = p.opts.HostWeights == load.CodedWeights
 	c.BlocksInMemory, c.StreamSlots, c.HostTier, c.PinnedBlocks, c.HeadGroups = needs.Plan.Slots, needs.Plan.Stream, d.tier, needs.PinnedBlocks, d.groups
+	c.Packed = d.packed
 	p.out.StepWork = stepWork(p.config, p.out.Settings, slices.Max(p.rows))
 	p.add(StageDenoise, needs.Device(), append(waiting(d),
 		PlanItem{InPinned, "staging while loading", "load", needs.PinnedLoad - needs.Pinned}, p.hashed(needs.PinnedLoad))...)
