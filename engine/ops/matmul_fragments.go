@@ -107,16 +107,28 @@ func packedPart(t engine.Tensor, rows int) engine.Tensor {
 
 // recordFragments packs the columns of w and the rows of x that the scratch holds, and multiplies them.
 func (m *matmul) recordFragments(s *engine.Stream) {
-	f, x := m.fragments, m.X.Reshape(m.rows, m.k)
 	for col := 0; col < m.cols; col += m.colStep {
 		cols := min(m.colStep, m.cols-col)
-		packFragments(s, m.W.Rows(col, col+cols), packedPart(f.w, cols), 1, cols, m.k, fragmentGroup, RightFragments)
+		m.packColumns(s, col, cols)
 		for row := 0; row < m.rows; row += m.rowStep {
 			rows := min(m.rowStep, m.rows-row)
-			packFragments(s, x.Rows(row, row+rows), packedPart(f.x, rows), 1, rows, m.k, fragmentGroup, LeftFragments)
+			if col == 0 || m.rowStep < m.rows { // else they are there
+				m.packRows(s, row, rows)
+			}
 			s.Dispatch(m.call(s.Device().Caps(), row, rows, col, cols))
 		}
 	}
+}
+
+// packColumns packs columns of y, which are rows of w.
+func (m *matmul) packColumns(s *engine.Stream, col, cols int) {
+	packFragments(s, m.W.Rows(col, col+cols), packedPart(m.fragments.w, cols), 1, cols, m.k, fragmentGroup, RightFragments)
+}
+
+// packRows packs rows of x.
+func (m *matmul) packRows(s *engine.Stream, row, rows int) {
+	x := m.X.Reshape(m.rows, m.k).Rows(row, row+rows)
+	packFragments(s, x, packedPart(m.fragments.x, rows), 1, rows, m.k, fragmentGroup, LeftFragments)
 }
 
 // fragmentCall makes c the call of the kernel for packed operands.

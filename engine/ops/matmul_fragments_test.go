@@ -27,7 +27,7 @@ func fragmentCase(m, n, k int, bias, y engine.DType) matmulCase {
 // Sizes around the edges of fragments, of groups of four, of subgroups' shares and of tiles, and odd ones.
 func TestMatmulByFragmentsAgreesWithFloat64(t *testing.T) {
 	dev := openFragments(t, engine.TestLimits{})
-	for i, s := range [][3]int{{9, 1, 128}, {48, 64, 256}, {97, 130, 128}, {145, 200, 640}, {385, 257, 128}} {
+	for i, s := range [][3]int{{9, 1, 128}, {97, 130, 256}, {145, 200, 640}, {385, 257, 128}} {
 		c := fragmentCase(s[0], s[1], s[2], floatTypes[i%3], floatTypes[(i+1)/2%3])
 		c.bias = i%2 == 0
 		t.Run(fmt.Sprintf("%v of %s", s, typeNames(c.types)), func(t *testing.T) {
@@ -47,17 +47,13 @@ func TestMatmulByFragmentsEpilogues(t *testing.T) {
 		matmulCase
 		y engine.DType
 	}{
-		"exact GELU":                        {matmulCase{n: 80, activation: ops.GELU, bias: true}, engine.BF16},
-		"quick GELU in f16":                 {matmulCase{n: 80, activation: ops.QuickGELU}, engine.F16},
-		"SiLU, an odd number of columns":    {matmulCase{n: 79, activation: ops.SiLU, bias: true}, engine.BF16},
-		"gated residual":                    {matmulCase{n: 80, add: true, gate: true, bias: true}, engine.F32},
-		"gated residual in bf16":            {matmulCase{n: 80, add: true, gate: true, bias: true}, engine.BF16},
-		"gated residual, odd columns":       {matmulCase{n: 81, add: true, gate: true, bias: true}, engine.F32},
-		"plain residual in f16":             {matmulCase{n: 82, add: true}, engine.F16},
-		"one matrix per head":               {matmulCase{n: 192, headDim: 64, bias: true}, engine.BF16},
-		"one matrix per head of odd size":   {matmulCase{n: 85, headDim: 5, bias: true}, engine.F16},
-		"heads that are no tiles":           {matmulCase{n: 120, headDim: 20, activation: ops.GELU}, engine.F32},
-		"gated residual, a matrix per head": {matmulCase{n: 80, headDim: 4, add: true, gate: true}, engine.BF16},
+		"exact GELU":                      {matmulCase{n: 80, activation: ops.GELU, bias: true}, engine.BF16},
+		"SiLU, an odd number of columns":  {matmulCase{n: 79, activation: ops.SiLU, bias: true}, engine.BF16},
+		"gated residual":                  {matmulCase{n: 80, add: true, gate: true, bias: true}, engine.F32},
+		"gated residual, odd columns":     {matmulCase{n: 81, add: true, gate: true, bias: true}, engine.F32},
+		"plain residual in f16":           {matmulCase{n: 82, add: true}, engine.F16},
+		"one matrix per head":             {matmulCase{n: 192, headDim: 64, bias: true}, engine.BF16},
+		"one matrix per head of odd size": {matmulCase{n: 85, headDim: 5, bias: true}, engine.F16},
 	} {
 		full := fragmentCase(107, c.n, 128, engine.F32, c.y)
 		full.activation, full.add, full.gate, full.headDim, full.bias = c.activation, c.add, c.gate, c.headDim, c.bias
@@ -74,18 +70,17 @@ func TestMatmulByFragmentsGivesTheSameBitsHoweverItIsCut(t *testing.T) {
 	cost := openFragments(t, engine.TestLimits{MaxDispatchCost: 2 * 384 * 200 * 128})
 	bound := openFragments(t, engine.TestLimits{MaxStorageRange: 300 * 1024})
 	for name, c := range map[string]matmulCase{
-		"row-major":  {n: 330, bias: true, activation: ops.GELU},
 		"residual":   {n: 330, bias: true, add: true, gate: true},
 		"head-major": {n: 512, headDim: 64, bias: true},
 	} {
-		full := fragmentCase(900, c.n, 128, engine.F32, engine.BF16)
+		full := fragmentCase(600, c.n, 128, engine.F32, engine.BF16)
 		full.activation, full.add, full.gate, full.headDim, full.bias = c.activation, c.add, c.gate, c.headDim, c.bias
 		want, _, _ := full.run(newGemmBench(t, whole, 3))
 		for how, cut := range map[string]struct {
 			dev     *engine.Device
 			scratch int64
 		}{
-			"rows by the scratch":             {whole, scratchFor(512+512, 128)},
+			"rows by the scratch":             {whole, scratchFor(512+400, 128)},
 			"rows and columns by the scratch": {whole, scratchFor(128+384, 128)},
 			"by cost":                         {cost, full.scratch},
 			"by bindings":                     {bound, full.scratch},

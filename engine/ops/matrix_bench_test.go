@@ -32,6 +32,7 @@ func BenchmarkMatrixTiles(b *testing.B) {
 		best := measureMatrixTiles(b, d, big, "cut", tiles)
 		bestAttention := measureAttentionTiles(b, d, big, "cut", ways)
 		measureBands(b, d, big, best)
+		measureFragmentTiles(b, d, big)
 		whole := enginetest.OpenWith(b, engine.Options{Limits: engine.TestLimits{MaxDispatchCost: 1e15}})
 		measureMatrixTiles(b, whole, big, "whole", []matrixTile{best})
 		measureAttentionTiles(b, whole, big, "whole", []attentionWay{bestAttention})
