@@ -32,7 +32,7 @@ const (
 	fragmentRows  = 384       // rows of x that are packed at a time are a multiple: whole tiles of every shape, and gemmCut
 	fragmentLeast = 1024      // rows from which on packing w is worth while
 	fragmentPart  = 4096      // rows of x to have beside w, that a large device has enough to do
-	fragmentBytes = 128 << 20 // of packed rows of x that are enough
+	fragmentBytes = 264 << 20 // of packed rows of x that are enough: 8,448 of 16,384 elements, the rows that a feed-forward layer gets at a time
 )
 
 // fragmentKernel is how a layer is computed from packed operands.
@@ -43,7 +43,7 @@ type fragmentKernel struct {
 }
 
 // MatmulScratch returns how many bytes of MatmulArgs.Scratch let a layer of so many rows, columns and inner elements run well by
-// fragments: w and up to 128 MiB of x. It is 0 where the layer has too few rows, so that a scratch would make it slower, or cannot be computed so.
+// fragments: w and up to 264 MiB of x. It is 0 where the layer has too few rows, so that a scratch would make it slower, or cannot be computed so.
 func MatmulScratch(rows, cols, k int) int64 {
 	if rows < fragmentLeast || k%packStrip != 0 {
 		return 0
