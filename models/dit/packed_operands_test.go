@@ -13,7 +13,7 @@ import (
 // Layers from packed operands sum in another order, which shows in the last bits, and give the same bits however activations are cut.
 func TestPackedOperandsGiveTheSameVelocity(t *testing.T) {
 	config := Config{DiTConfig: weights.SmallSynth().DiT}
-	config.NumVisualBlocks, config.NumTextBlocks, config.FFDim = 1, 1, 128
+	config.NumVisualBlocks, config.NumTextBlocks, config.FFDim = 1, 0, 128
 	size := Size{Frames: 4, Height: 32, Width: 32, RopeScale: [3]float32{1, 2, 2}}
 	if len(config.packedBuffers(size.Tokens(), 0)) == 0 || len(config.packedBuffers(size.Tokens()-1, 0)) != 0 {
 		t.Fatalf("%d tokens are not the fewest that are packed", size.Tokens())
