@@ -15,6 +15,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/promptfile"
+	"github.com/vkandinsky/vkandinsky/internal/smallfile"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
 )
 
@@ -84,19 +85,7 @@ func (b *batch) write(path string) error {
 // readBatch reads a file. Errors are one line, name it and wrap errBatch.
 func readBatch(path string) (*batch, error) {
 	b, err := func() (*batch, error) {
-		info, err := os.Stat(path)
-		var pathError *os.PathError
-		switch {
-		case errors.As(err, &pathError):
-			return nil, pathError.Err
-		case err != nil:
-			return nil, err
-		case !info.Mode().IsRegular():
-			return nil, errors.New("not a regular file")
-		case info.Size() > maxBatchBytes:
-			return nil, fmt.Errorf("%d bytes, and no batch has more than %d", info.Size(), maxBatchBytes)
-		}
-		data, err := os.ReadFile(path)
+		data, err := smallfile.Read(path, maxBatchBytes, "batch")
 		if err != nil {
 			return nil, err
 		}

@@ -10,13 +10,13 @@ import (
 	"hash"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
+	"github.com/vkandinsky/vkandinsky/internal/smallfile"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
@@ -134,7 +134,7 @@ func addText(h hash.Hash, text string) {
 // ReadState reads a state file. Errors are one line, name the file and wrap ErrState. Whether the state goes with a model is
 // for Resolve and Generate to say.
 func ReadState(path string) (*State, error) {
-	data, err := readStateFile(path)
+	data, err := smallfile.Read(path, maxStateBytes, "state")
 	if err == nil {
 		var s *State
 		if s, err = ParseState(data); err == nil {
@@ -142,27 +142,6 @@ func ReadState(path string) (*State, error) {
 		}
 	}
 	return nil, fmt.Errorf("%s: %w: %w", path, ErrState, err)
-}
-
-func readStateFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	var pathError *os.PathError
-	switch {
-	case errors.As(err, &pathError):
-		return nil, pathError.Err
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, errors.New("not a regular file")
-	case info.Size() > maxStateBytes:
-		return nil, fmt.Errorf("%d bytes, and no state has more than %d", info.Size(), maxStateBytes)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxStateBytes))
 }
 
 // ParseState reads a state file's bytes. It allocates no more than a few times as much.
