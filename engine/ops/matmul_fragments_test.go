@@ -139,9 +139,9 @@ func TestMatmulScratch(t *testing.T) {
 		{1023, 4096, 4096, 0},                        // too few rows
 		{47616, 4096, 4100, 0},                       // cannot be
 		{1024, 100, 128, (1024 + 128) * 256},         // whole
-		{47616, 4096, 4096, (4096 + 16128) * 8192},   // 126 MiB of x, in whole tiles
-		{47616, 16384, 4096, (16384 + 16128) * 8192}, //
-		{47616, 4096, 16384, (4096 + 3840) * 32768},  //
+		{47616, 4096, 4096, (4096 + 33792) * 8192},   // 264 MiB of x, in whole tiles
+		{47616, 16384, 4096, (16384 + 33792) * 8192}, //
+		{47616, 4096, 16384, (4096 + 8448) * 32768},  // more than the 8,192 rows of a piece of the feed-forward network
 		{2000, 64, 128 << 20 >> 1, (64 + 384) << 27}, // never less than a few tiles
 	} {
 		if got := ops.MatmulScratch(c.rows, c.cols, c.k); got != c.want {
