@@ -146,16 +146,14 @@ func TestWorkTooLargeForTheBudgetIsRefused(t *testing.T) {
 func TestAnInterruptedPassEndsCleanly(t *testing.T) {
 	g := openGolden(t)
 	text, _ := g.text(t)
-	// On one queue a pass waits until a layer is read; on two it would be recorded to its end before.
 	d := enginetest.OpenPlainWith(t, engine.Options{Limits: engine.TestLimits{SingleQueue: true}})
-	ctx, cancel := context.WithCancel(t.Context())
-	r := &cancellingReader{Reader: g.reader, at: "model.layers.2.mlp.down_proj.weight", cancel: cancel}
-	m, err := New(t.Context(), d, r, g.config, Options{LayersInMemory: 1})
+	m, err := New(t.Context(), d, g.reader, g.config, Options{LayersInMemory: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Hidden(ctx, text.IDs, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled while layer 2 was read: got %v", err)
+	second := endedWhen{t.Context(), func() bool { return m.swap.Counters().Accesses == 2 }}
+	if _, err := m.Hidden(second, text.IDs, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled at the second layer: got %v", err)
 	}
 	if _, err := m.Hidden(t.Context(), text.IDs, nil); err == nil || !strings.Contains(err.Error(), "open the model again") {
 		t.Errorf("the next pass: got %v", err)
@@ -165,18 +163,17 @@ func TestAnInterruptedPassEndsCleanly(t *testing.T) {
 	}
 }
 
-// cancellingReader cancels when a tensor is read.
-type cancellingReader struct {
-	load.Reader
-	at     string
-	cancel func()
+// endedWhen is a context that has ended when something is so.
+type endedWhen struct {
+	context.Context
+	so func() bool
 }
 
-func (r *cancellingReader) Read(ctx context.Context, name string, shape []int, to engine.DType, dst []byte) error {
-	if name == r.at {
-		r.cancel()
+func (c endedWhen) Err() error {
+	if c.so() {
+		return context.Canceled
 	}
-	return r.Reader.Read(ctx, name, shape, to, dst)
+	return c.Context.Err()
 }
 
 // TestEveryFailureIsReported lets the driver fail at places spread over a whole run.
