@@ -33,6 +33,7 @@ func TestAPassTakesWhatItsPlanSays(t *testing.T) {
 		{"packed operands", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, true},
 		{"blocks that wait in eight bits", config, SwapOptions{Slots: 2, Host: load.Int8Weights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false},
 		{"blocks with coded exponents", config, SwapOptions{Slots: 2, Host: load.CodedWeights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false},
+		{"coded blocks, one of them pinned, and packed operands", config, SwapOptions{Slots: 1, Tier: swap.Mixed, Pinned: 1, Host: load.CodedWeights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, true},
 		{"sparse attention, blocks in a file", sparse, SwapOptions{Slots: 1, Tier: swap.Mapped}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false},
 		{"linear layers in int8", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearInt8, true}, // of which none is packed
 	} {

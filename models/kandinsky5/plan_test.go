@@ -6,6 +6,8 @@ import (
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
 	"github.com/vkandinsky/vkandinsky/memory"
+	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/lora"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
@@ -58,7 +60,9 @@ func TestPlanOfTheLargeModelNeedsNoDevice(t *testing.T) {
 func TestPlanIsWhatARunTakes(t *testing.T) {
 	c := smallCheckpoint(t)
 	d := enginetest.OpenPlain(t)
-	for k, o := range []Options{{}, {BlocksInMemory: 2, Offload: true}, {BlocksInMemory: 1, HostTier: swap.Mapped}, {BlocksInMemory: 1, HostTier: swap.Mixed, PinnedBlocks: 2}} {
+	adapter := smallAdapter(t, c, 1, "", "visual_transformer_blocks.0.feed_forward.in_layer", "visual_transformer_blocks.1.feed_forward.out_layer")
+	for k, o := range []Options{{}, {BlocksInMemory: 2, Offload: true}, {BlocksInMemory: 1, HostTier: swap.Mapped}, {BlocksInMemory: 1, HostTier: swap.Mixed, PinnedBlocks: 2},
+		{BlocksInMemory: 1, HostTier: swap.Mixed, PinnedBlocks: 1, HostWeights: load.CodedWeights, LoRA: []lora.Source{{Path: adapter, Weight: 1}}}} {
 		request := guidedRequest()
 		if k == 0 {
 			request = smallRequest()
@@ -72,6 +76,9 @@ func TestPlanIsWhatARunTakes(t *testing.T) {
 		stats := generate(t, d, c, o, request).Stats
 		if ratio := float64(plan.Device) / float64(stats.PeakDevice); ratio < 0.98 || ratio > 1.02 {
 			t.Errorf("%+v: planned %d bytes, measured %d", o, plan.Device, stats.PeakDevice)
+		}
+		if ratio := float64(plan.Pinned) / float64(stats.PeakPinned); ratio < 0.98 || ratio > 1.02 {
+			t.Errorf("%+v: planned %d bytes of pinned memory, measured %d", o, plan.Pinned, stats.PeakPinned)
 		}
 		if got := stats.Swap.PinnedBlocks; got != plan.Choice.PinnedBlocks {
 			t.Errorf("%+v: planned %d pinned blocks, there were %d", o, plan.Choice.PinnedBlocks, got)

@@ -157,6 +157,7 @@ func TestMergedWhileLoadingIsMergedBefore(t *testing.T) {
 		{weights.F32, load.Mixed, load.LinearFull, load.FullWeights, []dit.SwapOptions{{Slots: 2, Tier: swap.Mapped}}},
 		{weights.F32, load.Mixed, load.LinearInt8, load.FullWeights, []dit.SwapOptions{{}, {Slots: 2, Tier: swap.Pinned}}},
 		{weights.F32, load.Mixed, load.LinearFull, load.Int8Weights, []dit.SwapOptions{{}, {Slots: 2, Tier: swap.Mapped}}},
+		{weights.BF16, load.Mixed, load.LinearFull, load.CodedWeights, []dit.SwapOptions{{Slots: 2, Tier: swap.Pinned}, {Slots: 1, Tier: swap.Mixed, Pinned: 1}}},
 		{weights.F32, load.Float32, load.LinearFull, load.FullWeights, []dit.SwapOptions{{}, {Slots: 1, Tier: swap.Pinned}, {Slots: 2, Tier: swap.Mapped}}},
 	} {
 		t.Run(fmt.Sprintf("%v %v %v %v", c.stored, c.precision, c.linear, c.host), func(t *testing.T) {
@@ -308,7 +309,8 @@ func TestAdaptersOnTheDeviceAreSwitched(t *testing.T) {
 		}
 		sets = append(sets, open(t, spec, sources...))
 	}
-	for _, held := range []dit.SwapOptions{{Slots: 2, Tier: swap.Mapped}, {Slots: 3, Tier: swap.Pinned, Adapters: dit.AdaptOnDevice, Host: load.Int8Weights}} {
+	for _, held := range []dit.SwapOptions{{Slots: 2, Tier: swap.Mapped}, {Slots: 3, Tier: swap.Pinned, Adapters: dit.AdaptOnDevice, Host: load.Int8Weights},
+		{Slots: 1, Tier: swap.Mixed, Pinned: 1, Host: load.CodedWeights}} {
 		options := dit.Options{Precision: load.Mixed, Visual: held}
 		m, err := dit.New(t.Context(), d, sets[0].Reader(base), config, options)
 		if err != nil {
