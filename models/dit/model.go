@@ -307,11 +307,16 @@ func (m *Model) Counters() (swap.Counters, swap.Plan) {
 func (m *Model) Resize(ctx context.Context, slots int, tier swap.HostTier, pinned int) error {
 	held := m.held
 	held.Slots, held.Stream, held.Tier, held.Pinned = slots, min(held.Stream, slots), tier, pinned
-	held.Adapters = AdaptOnHost // or on the device, as before: sums in another order would change bits
-	if m.held.adaptsOnDevice() {
-		held.Adapters = AdaptOnDevice
-	}
+	held.Adapters = m.Adapters() // as before: sums in another order would change bits
 	return m.rebuild(ctx, m.visual.blocks, held)
+}
+
+// Adapters says where adapters are added to the visual blocks: AdaptOnHost or AdaptOnDevice.
+func (m *Model) Adapters() Adapters {
+	if m.held.adaptsOnDevice() {
+		return AdaptOnDevice
+	}
+	return AdaptOnHost
 }
 
 // rebuild holds other visual blocks in the place of those that there are.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/vkandinsky/vkandinsky/internal/media"
+	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/lora"
 	"github.com/vkandinsky/vkandinsky/models/receipt"
@@ -41,6 +42,8 @@ type Options struct {
 	PinnedBlocks int
 	// LoRA are adapters of the transformer; their effects add up. Pipeline.SetLoRA changes them later.
 	LoRA []lora.Source
+	// adapters says where they are added to blocks in a run that goes on with another plan; "": where it costs least.
+	adapters dit.Adapters
 	// HeadGroups cuts the heads of the visual attention into so many groups, a divisor of their number, of which one is on the
 	// device at a time: less memory for the same results; norms are computed again for each group. 0: 1.
 	HeadGroups int

@@ -338,7 +338,7 @@ func (g *run) report(stage Stage, done, total int) {
 
 // ditSwap returns how the transformer's visual blocks are held, but for the host tier.
 func (o Options) ditSwap() dit.SwapOptions {
-	return dit.SwapOptions{Slots: o.BlocksInMemory, Stream: o.StreamSlots, Policy: o.SwapPolicy, Host: o.HostWeights}
+	return dit.SwapOptions{Slots: o.BlocksInMemory, Stream: o.StreamSlots, Policy: o.SwapPolicy, Host: o.HostWeights, Adapters: o.adapters}
 }
 
 func (g *run) loadTransformer(ctx context.Context) error {

@@ -65,7 +65,7 @@ func (p *planner) groups() []int {
 
 // packings lists whether linear layers may be computed from packed operands, what is better first.
 func (p *planner) packings() []bool {
-	if p.limits.Fragments && p.half() && p.opts.Linear != load.LinearInt8 {
+	if p.limits.Fragments && !p.unpacked && p.half() && p.opts.Linear != load.LinearInt8 {
 		return []bool{true, false}
 	}
 	return []bool{false}

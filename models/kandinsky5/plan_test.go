@@ -6,6 +6,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
 	"github.com/vkandinsky/vkandinsky/memory"
+	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/lora"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -62,7 +63,8 @@ func TestPlanIsWhatARunTakes(t *testing.T) {
 	d := enginetest.OpenPlain(t)
 	adapter := smallAdapter(t, c, 1, "", "visual_transformer_blocks.0.feed_forward.in_layer", "visual_transformer_blocks.1.feed_forward.out_layer")
 	for k, o := range []Options{{}, {BlocksInMemory: 2, Offload: true}, {BlocksInMemory: 1, HostTier: swap.Mapped}, {BlocksInMemory: 1, HostTier: swap.Mixed, PinnedBlocks: 2},
-		{BlocksInMemory: 1, HostTier: swap.Mixed, PinnedBlocks: 1, HostWeights: load.CodedWeights, LoRA: []lora.Source{{Path: adapter, Weight: 1}}}} {
+		{BlocksInMemory: 1, HostTier: swap.Mixed, PinnedBlocks: 1, HostWeights: load.CodedWeights, LoRA: []lora.Source{{Path: adapter, Weight: 1}}},
+		{BlocksInMemory: 1, HostTier: swap.Mapped, adapters: dit.AdaptOnHost, LoRA: []lora.Source{{Path: adapter, Weight: 1}}}} {
 		request := guidedRequest()
 		if k == 0 {
 			request = smallRequest()
