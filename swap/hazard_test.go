@@ -1,6 +1,7 @@
 package swap
 
 import (
+	"context"
 	"testing"
 
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -43,6 +44,18 @@ func TestSwappingCausesNoMessage(t *testing.T) {
 	}
 }
 
+// once gives every block once. More would be read ahead until the ring is full, and what reads ahead then waits for copies: a layer holds what the
+// host has waited for as ordered, and would see no hazard.
+type once struct{ pattern }
+
+func (o *once) Read(ctx context.Context, i int, dst []byte) error {
+	if o.reads.Load() == int64(o.blocks) {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return o.pattern.Read(ctx, i, dst)
+}
+
 // useBlocks swaps a pass of four blocks through two slots, and reads each with a kernel.
 func useBlocks(t *testing.T, d *engine.Device, tier HostTier) {
 	t.Helper()
@@ -56,7 +69,7 @@ func useBlocks(t *testing.T, d *engine.Device, tier HostTier) {
 	}
 	defer d.Free(out)
 	c := d.Compute()
-	s, err := New(t.Context(), d, &pattern{blocks: 4}, Config{Plan: plan, Tier: tier, Ring: 4}) // a ring of fewer makes the host wait for copies
+	s, err := New(t.Context(), d, &once{pattern{blocks: 4}}, Config{Plan: plan, Tier: tier, Ring: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
