@@ -16,8 +16,8 @@ const (
 	EmulatedFragments           // the same kernels with fp32 multiply-adds instead of matrices: for tests on devices without them
 )
 
-// fragmentSubgroup is how many invocations share a fragment.
-const fragmentSubgroup = 32
+// FragmentLanes is how many invocations share a fragment.
+const FragmentLanes = 32
 
 // probeFragments finds out, once a device is open, whether its matrices place their elements as the kernels that read
 // operands straight into registers expect. The specification leaves that to the driver, so it is tried.
@@ -25,7 +25,7 @@ func (d *Device) probeFragments(ctx context.Context) (Fragments, error) {
 	if d.opts.Limits.EmulateFragments {
 		return EmulatedFragments, nil
 	}
-	if d.caps.Matrix.BF16 != (MatrixShape{16, 16, 16}) || d.caps.SubgroupSize != fragmentSubgroup {
+	if d.caps.Matrix.BF16 != (MatrixShape{16, 16, 16}) || d.caps.SubgroupSize != FragmentLanes {
 		return NoFragments, nil
 	}
 	a := d.NewArena("fragment probe")

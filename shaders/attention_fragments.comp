@@ -18,7 +18,7 @@
 // and sums run over them in order, so a result does not depend on how the host cuts the queries and heads.
 //
 // Limits: head size 128; tq and tk multiples of 16; KEYS of 16, in MODE 4 a divisor of 64; MODE 4: SUBS FRAGS 16 = 64. Workgroups of SUBS * 32
-// invocations, subgroups of 32; (32 KEYS) a multiple of them. q_base, k_base and v_base are multiples of 2,048 elements. Shared memory: 512 KEYS +
+// invocations, subgroups of 32; 16 KEYS a multiple of them. q_base, k_base and v_base are multiples of 2,048 elements. Shared memory: 512 KEYS +
 // 4 bytes, with EMULATED 1,152 SUBS more.
 //
 //@variant attention_fragments_emulated EMULATED

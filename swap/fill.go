@@ -21,13 +21,19 @@ type hostCopies map[int]memory.Region
 // maxReaders bounds the blocks that are read at once: a block is read by several goroutines too.
 const maxReaders = 8
 
+// readers runs goroutines that read blocks, as many at once as there is use for.
+func readers(ctx context.Context) (*errgroup.Group, context.Context) {
+	group, reading := errgroup.WithContext(ctx)
+	group.SetLimit(max(1, min(maxReaders, runtime.GOMAXPROCS(0)/2)))
+	return group, reading
+}
+
 // fill pins memory for blocks and reads them, a few at a time. Blocks are read while memory for the next ones is being pinned,
 // which takes as long: the system clears every page first. more, if set, is asked before each block whether it may be pinned,
 // and told the error when it could not be; blocks that it refuses are left out, with all after them.
 func (h hostCopies) fill(ctx context.Context, s *Swapper, blocks []int, more func(error) bool, count *Counters) error {
 	start := time.Now()
-	group, reading := errgroup.WithContext(ctx)
-	group.SetLimit(max(1, min(maxReaders, runtime.GOMAXPROCS(0)/2)))
+	group, reading := readers(ctx)
 	var failed error
 	for _, block := range blocks {
 		if failed = reading.Err(); failed != nil || more != nil && !more(nil) {
@@ -57,8 +63,7 @@ func (h hostCopies) fill(ctx context.Context, s *Swapper, blocks []int, more fun
 
 // patch writes what changed in the blocks that are at hand.
 func (h hostCopies) patch(ctx context.Context, s *Swapper, c Change) error {
-	group, patching := errgroup.WithContext(ctx)
-	group.SetLimit(max(1, min(maxReaders, runtime.GOMAXPROCS(0)/2)))
+	group, patching := readers(ctx)
 	for block, region := range h {
 		if c.Changed(block) {
 			group.Go(func() error { return c.Patch(patching, block, region.Bytes()[:s.source.BlockBytes()]) })

@@ -16,6 +16,8 @@ type attentionFragments struct {
 
 func (f attentionFragments) queries() int { return f.subs * f.frags * fragmentEdge }
 
+func (f attentionFragments) invocations() int { return f.subs * engine.FragmentLanes }
+
 func (f attentionFragments) name() string {
 	name := fmt.Sprintf("fragments %dx%dx%d", f.subs, f.frags, f.keys)
 	if f.held {
@@ -57,7 +59,7 @@ func (f attentionFragments) fits(caps engine.Caps, mode AttentionMode) bool {
 	if mode == AttentionBlocks && (f.queries() != 64 || 64%f.keys != 0) {
 		return false
 	}
-	return f.subs*32 <= caps.MaxInvocations && f.sharedBytes(caps) <= caps.MaxSharedBytes && 32*f.keys/2%(f.subs*32) == 0
+	return f.invocations() <= caps.MaxInvocations && f.sharedBytes(caps) <= caps.MaxSharedBytes && 16*f.keys%f.invocations() == 0
 }
 
 // fragmentTiles lists the tiles of packed fragments that can compute the attention, in order of preference; none where the device has no
@@ -93,13 +95,10 @@ func (a AttentionArgs) pack(s *engine.Stream) {
 
 func (a AttentionArgs) fragmentSpec(f attentionFragments, pairs bool) []shaders.SpecValue {
 	return shaders.AttentionFragmentsSpec{Subs: uint32(f.subs), Frags: uint32(f.frags), Keys: uint32(f.keys), Mode: uint32(a.Mode), QHeld: f.held,
-		OutType: uint32(a.Out.DType), Pairs: pairs, Whole: a.K.Dim(1)%f.keys == 0, LocalSizeX: uint32(f.subs * 32)}.Values()
+		OutType: uint32(a.Out.DType), Pairs: pairs, Whole: a.K.Dim(1)%f.keys == 0, LocalSizeX: uint32(f.invocations())}.Values()
 }
 
-// fragmentShader is the variant that the device runs.
-func fragmentShader(caps engine.Caps) string {
-	if caps.Fragments == engine.EmulatedFragments {
-		return shaders.AttentionFragmentsEmulated
-	}
-	return shaders.AttentionFragments
+// attentionFragmentShader is the variant that the device runs.
+func attentionFragmentShader(caps engine.Caps) string {
+	return fragmentShader(caps, shaders.AttentionFragments, shaders.AttentionFragmentsEmulated)
 }

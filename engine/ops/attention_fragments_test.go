@@ -54,7 +54,7 @@ func TestAttentionByFragmentsMatchesReference(t *testing.T) {
 				defer arena.Release()
 				c := fragmentCase(t, arena, d, uint64(n), tt.attentionShape)
 				attentionModes[tt.mode](t, arena, d, rand.New(rand.NewPCG(32, uint64(n))), c)
-				c.args.recordMatrix(d.Compute(), c.args.check(), attentionMatrix{shader: fragmentShader(d.Caps()), fragments: &f})
+				c.args.recordMatrix(d.Compute(), c.args.check(), attentionMatrix{shader: attentionFragmentShader(d.Caps()), fragments: &f})
 				c.check(t, d)
 			})
 		}
@@ -84,7 +84,7 @@ func TestAttentionByFragmentsBeginsAnewWhenScoresGrow(t *testing.T) {
 				return 0
 			})
 			f := attentionFragments{subs: 2, frags: 2, keys: 32}
-			c.args.recordMatrix(d.Compute(), c.args.check(), attentionMatrix{shader: fragmentShader(d.Caps()), fragments: &f})
+			c.args.recordMatrix(d.Compute(), c.args.check(), attentionMatrix{shader: attentionFragmentShader(d.Caps()), fragments: &f})
 			c.check(t, d)
 		})
 	}

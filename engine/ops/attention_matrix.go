@@ -94,7 +94,7 @@ func (a AttentionArgs) matrixKernels(z attentionSizes, caps engine.Caps) (out []
 		return nil
 	}
 	for _, f := range a.fragmentTiles(z, caps) {
-		out = append(out, attentionMatrix{shader: fragmentShader(caps), fragments: &f})
+		out = append(out, attentionMatrix{shader: attentionFragmentShader(caps), fragments: &f})
 	}
 	if caps.Tier < engine.TierMatrix {
 		return out

@@ -23,6 +23,17 @@ const (
 	packStrip    = 128
 )
 
+// fragmentShader is that of a kernel's two variants which the device runs, "" where it has no fragments.
+func fragmentShader(caps engine.Caps, matrices, emulated string) string {
+	switch caps.Fragments {
+	case engine.MatrixFragments:
+		return matrices
+	case engine.EmulatedFragments:
+		return emulated
+	}
+	return ""
+}
+
 // packedRows returns the rows that a matrix of so many has when fragments are packed in groups of so many.
 func packedRows(rows, group int) int { return ceilDiv(rows, fragmentEdge*group) * fragmentEdge * group }
 

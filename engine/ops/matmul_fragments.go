@@ -15,7 +15,7 @@ type fragmentTile struct{ fragsM, fragsN, subsM, subsN uint32 }
 func (t fragmentTile) rows() int { return int(t.fragsM*t.subsM) * fragmentEdge }
 func (t fragmentTile) cols() int { return int(t.fragsN*t.subsN) * fragmentEdge }
 
-func (t fragmentTile) invocations() int { return int(t.subsM*t.subsN) * fragmentLanes }
+func (t fragmentTile) invocations() int { return int(t.subsM*t.subsN) * engine.FragmentLanes }
 
 // name is the tile's name in tuning: a subgroup's share, and subgroups.
 func (t fragmentTile) name() string {
@@ -27,7 +27,6 @@ func (t fragmentTile) name() string {
 var fragmentTiles = []fragmentTile{{3, 4, 2, 2}, {4, 4, 2, 2}, {2, 4, 4, 2}}
 
 const (
-	fragmentLanes = 32        // invocations that share a fragment
 	fragmentGroup = 4         // fragments below each other that a subgroup reads one after the other
 	fragmentRows  = 384       // rows of x that are packed at a time are a multiple: whole tiles of every shape, and gemmCut
 	fragmentLeast = 1024      // rows from which on packing w is worth while
@@ -60,13 +59,8 @@ func (m *matmul) chooseFragments(caps engine.Caps) *fragmentKernel {
 		m.k%packStrip != 0 || !vectors(m.X) || !vectors(m.W) || !vectors(m.Scratch) {
 		return nil
 	}
-	f := &fragmentKernel{tile: fragmentTiles[0]}
-	switch caps.Fragments {
-	case engine.MatrixFragments:
-		f.shader = shaders.MatmulFragments
-	case engine.EmulatedFragments:
-		f.shader = shaders.MatmulFragmentsEmulated
-	default:
+	f := &fragmentKernel{tile: fragmentTiles[0], shader: fragmentShader(caps, shaders.MatmulFragments, shaders.MatmulFragmentsEmulated)}
+	if f.shader == "" {
 		return nil
 	}
 	for _, t := range fragmentTiles {
