@@ -41,17 +41,18 @@ type TestLimits struct {
 	NoImport         bool              // importing it fails
 	MaxStorageRange  int64
 	MaxDispatchCost  float64
-	NoBFloat16       bool          // no bf16 matrices
-	EmulateFragments bool          // kernels that build matrices element by element compute them in fp32
-	SingleQueue      bool          // one queue for compute and transfer
-	Unshared         bool          // let compute wait for copies not yet submitted, also on one queue: only where none stands behind it
-	SharedFamily     bool          // no dedicated transfer family: a second queue of the compute family, if there is one
-	DescriptorSets   bool          // no push descriptors
-	Poison           bool          // fill new device memory with NaN, so that what nobody wrote shows in results
-	SlowCompile      time.Duration // every pipeline takes so much longer to make
-	OmitBarrier      int           // leave out the n-th barrier of the compute stream (from 1), to see that validation reports it
-	OmitWait         int           // leave out the compute stream's n-th wait for another's timeline (from 1), likewise
-	OmitCopyWait     int           // the same for the transfer stream and every copy stream
+	NoBFloat16       bool               // no bf16 matrices
+	EmulateFragments bool               // kernels that build matrices element by element compute them in fp32
+	SingleQueue      bool               // one queue for compute and transfer
+	Unshared         bool               // let compute wait for copies not yet submitted, also on one queue: only where none stands behind it
+	SharedFamily     bool               // no dedicated transfer family: a second queue of the compute family, if there is one
+	DescriptorSets   bool               // no push descriptors
+	Poison           bool               // fill new device memory with NaN, so that what nobody wrote shows in results
+	SlowCompile      time.Duration      // every pipeline takes so much longer to make
+	Compiling        func(bindings int) // called before a pipeline is made, by whoever makes it; nil: nothing
+	OmitBarrier      int                // leave out the n-th barrier of the compute stream (from 1), to see that validation reports it
+	OmitWait         int                // leave out the compute stream's n-th wait for another's timeline (from 1), likewise
+	OmitCopyWait     int                // the same for the transfer stream and every copy stream
 }
 
 // DeviceSummary describes a device before it is opened.

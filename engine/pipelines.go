@@ -135,6 +135,9 @@ func (p *pipelines) make(c Call) (*pipeline, error) {
 		return nil, fmt.Errorf("shader %s: workgroup of %v is larger than the device's %d invocations", c.Shader, w, p.device.caps.MaxInvocations)
 	}
 	time.Sleep(p.device.opts.Limits.SlowCompile)
+	if hook := p.device.opts.Limits.Compiling; hook != nil {
+		hook(len(c.Bind))
+	}
 	spec := map[uint32]uint32{}
 	for _, v := range c.Spec {
 		spec[v.ID] = v.Bits
