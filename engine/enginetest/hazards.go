@@ -34,7 +34,7 @@ func LayerSight(tb testing.TB, d *engine.Device) Sight {
 
 // tries is how often a planted hazard may go unseen. A layer holds work that the host has seen finished for ordered, so a
 // host that was kept waiting between two submits hides what is between them.
-const tries = 5
+const tries = 20
 
 // PlantedHazard runs work on a device with limits that leave out a barrier or a wait, and fails the test when the layer
 // does not report it though it can see it (needs), or reports anything else.
