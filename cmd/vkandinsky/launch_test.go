@@ -31,7 +31,7 @@ func (p *process) await(t *testing.T) {
 	t.Helper()
 	select {
 	case <-p.stderr.seen:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(10 * time.Minute):
 		p.Process.Kill()
 		p.Wait()
 		t.Fatalf("%q never came:\n%s", p.stderr.want, p.stderr.text.String())
