@@ -72,7 +72,7 @@ func TestWeightsThatCannotBeCodedAreRefused(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %s", name, tier), func(t *testing.T) {
 				d := enginetest.OpenWith(t, engine.Options{Limits: c.limits})
 				m, err := New(t.Context(), d, c.reader, config, Options{Visual: SwapOptions{Slots: 1, Tier: tier, Host: load.CodedWeights}})
-				for end := time.Now().Add(5 * time.Second); err == nil && time.Now().Before(end); { // the mapped tier reads behind our back
+				for end := time.Now().Add(2 * time.Minute); m != nil && err == nil && time.Now().Before(end); time.Sleep(time.Millisecond) { // the mapped tier reads behind our back
 					err = m.Err()
 				}
 				if m != nil {

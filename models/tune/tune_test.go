@@ -292,8 +292,8 @@ func TestProgressTellsTheTimeLeft(t *testing.T) {
 		t.Errorf("before the first: %+v", p)
 	}
 	e.started, e.done = time.Now().Add(-10*time.Second), 2*time.Second // five times as slow as planned
-	if p := e.progress(engine.Operation{}); p.Left < 9*time.Second || p.Left > 12*time.Second {
-		t.Errorf("%v are left, want 10 s", p.Left)
+	if p := e.progress(engine.Operation{}); p.Left < 10*time.Second || p.Left > time.Since(e.started) {
+		t.Errorf("%v are left, want 10 s and what has passed here", p.Left)
 	}
 }
 
