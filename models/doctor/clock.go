@@ -35,17 +35,21 @@ func usualLimits(quick bool) limits {
 type clock struct {
 	limits
 	now                 func() time.Time
+	timeout             func(context.Context, time.Duration) (context.Context, context.CancelFunc)
 	started             time.Time
 	compiling, examined time.Duration // so far
 }
 
 func newClock(o Options) *clock {
-	c := &clock{limits: usualLimits(o.Quick), now: o.now}
+	c := &clock{limits: usualLimits(o.Quick), now: o.now, timeout: o.timeout}
 	if o.limits != nil {
 		c.limits = *o.limits
 	}
 	if c.now == nil {
 		c.now = time.Now
+	}
+	if c.timeout == nil {
+		c.timeout = context.WithTimeout
 	}
 	c.started = c.now()
 	return c

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,12 +13,19 @@ import (
 // slowDriver is a driver that takes its time, on a clock of its own: each probe compiles and measures for so long.
 type slowDriver struct {
 	time               time.Time
+	limit              time.Duration            // what the next probe is given
 	compile, measure   map[string]time.Duration // by probe; "" for all others
 	calls              []string
 	measures, deadline map[string]time.Duration // what each probe was given
 }
 
 func (s *slowDriver) now() time.Time { return s.time }
+
+// timeout notes the limit, which is one of the driver's clock and not of this machine's.
+func (s *slowDriver) timeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	s.limit = d
+	return context.WithCancel(ctx)
+}
 
 func of(times map[string]time.Duration, probe string) time.Duration {
 	if t, ok := times[probe]; ok {
@@ -27,10 +35,9 @@ func of(times map[string]time.Duration, probe string) time.Duration {
 }
 
 // start behaves as a process does: one that has not ended when its time is over is killed, and has told what it found.
-func (s *slowDriver) start(ctx context.Context, probe string, measure time.Duration, _ []string) (Findings, error) {
+func (s *slowDriver) start(_ context.Context, probe string, measure time.Duration, _ []string) (Findings, error) {
 	s.calls = append(s.calls, probe)
-	end, _ := ctx.Deadline()
-	limit := time.Until(end).Round(time.Second / 10)
+	limit := s.limit
 	if s.measures == nil {
 		s.measures, s.deadline = map[string]time.Duration{}, map[string]time.Duration{}
 	}
@@ -53,7 +60,7 @@ func (s *slowDriver) start(ctx context.Context, probe string, measure time.Durat
 func (s *slowDriver) examine(t *testing.T, o Options) *Report {
 	t.Helper()
 	s.time = time.Unix(1e9, 0)
-	o.now, o.Start = s.now, s.start
+	o.now, o.timeout, o.Start = s.now, s.timeout, s.start
 	r, err := Examine(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -147,13 +154,30 @@ func TestKernelsOfASlowCompiler(t *testing.T) {
 	}
 }
 
+// timedOut is a context whose deadline is over when a test says so.
+type timedOut struct {
+	context.Context
+	done chan struct{}
+	end  sync.Once
+}
+
+func (c *timedOut) Done() <-chan struct{} { return c.done }
+
+func (c *timedOut) Err() error {
+	select {
+	case <-c.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 func TestAProbeEndsWithItsTime(t *testing.T) {
 	o := strict()
-	o.Engine.Limits.SlowCompile = 700 * time.Millisecond
 	for _, probe := range []string{kernelProbe + "base", probeDispatch} {
-		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+		ctx := &timedOut{Context: t.Context(), done: make(chan struct{})}
+		o.Engine.Limits.Compiling = func(int) { ctx.end.Do(func() { close(ctx.done) }) }
 		f, err := Run(ctx, probe, o)
-		cancel()
 		if err != nil || len(f.Results) != 1 || f.Results[0].Status != NotAvailable || len(f.Results[0].Skipped) == 0 {
 			t.Errorf("%s: %v, %+v", probe, err, f.Results)
 		}

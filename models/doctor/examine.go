@@ -219,7 +219,7 @@ func (e *examination) run(ctx context.Context, probe string) (f Findings, err er
 	e.progress(probe)
 	start := e.clock.now()
 	measure, whole := e.clock.next(max(0, len(e.probes)-e.done-1))
-	limited, cancel := context.WithTimeout(ctx, whole)
+	limited, cancel := e.clock.timeout(ctx, whole)
 	defer cancel()
 	o := e.o
 	o.Measure = measure

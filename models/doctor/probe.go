@@ -30,8 +30,9 @@ type Options struct {
 	Progress func(title string, done, total int)
 
 	// For tests: other limits than the usual ones, and another clock.
-	limits *limits
-	now    func() time.Time
+	limits  *limits
+	timeout func(context.Context, time.Duration) (context.Context, context.CancelFunc)
+	now     func() time.Time
 	// spoil changes a kernel's numbers before they are judged, so that tests see wrong ones found.
 	spoil func(kernel string, values []float32)
 }
