@@ -222,6 +222,9 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 		g.digest = &digester{device: p.device, log: p.log}
 		defer g.digest.close()
 	}
+	if err := p.checkFiles(); err != nil {
+		return nil, err
+	}
 	if err := g.checkState(); err != nil {
 		return nil, err
 	}
@@ -230,6 +233,9 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	}
 	g.tellRounding(g.rounding())
 	clip, err := g.timedGenerate(ctx)
+	if changed := p.checkFiles(); changed != nil && ctx.Err() == nil {
+		err = changed // and whatever came of it
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()

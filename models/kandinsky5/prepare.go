@@ -72,6 +72,9 @@ func (p *Pipeline) Prepare(ctx context.Context, n int, request func(k int) (Requ
 			return nil, fmt.Errorf("%s: %w", s.stage, advise(s.stage, err, p.opts))
 		}
 	}
+	if err := p.checkFiles(); err != nil {
+		return nil, err
+	}
 	out := make([]*Prepared, n)
 	for k, g := range runs {
 		out[k] = g.prepared

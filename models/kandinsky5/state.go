@@ -217,6 +217,9 @@ func (k *keeper) after(step int, latents []float32) *State {
 
 // stepDone keeps the state after a step, tells the caller about it and obeys.
 func (g *run) stepDone(ctx context.Context, k *keeper, step Step) error {
+	if err := g.checkFiles(); err != nil {
+		return err // no state is kept of a step that may be of two models
+	}
 	latents, err := g.device.DownloadF32(ctx, step.Latents)
 	if err != nil {
 		return err
