@@ -113,7 +113,7 @@ func (o *generateOptions) runMany(ctx context.Context, c *console, cmd *command)
 		return err
 	}
 	if o.output.printPrompt {
-		return badInputf("--print-prompt prints one prompt: leave --prompt-file and --seeds out")
+		return o.printPrompts(ctx, c, &cmd.flags, log)
 	}
 	m := &many{log: log}
 	if err := m.open(o, &cmd.flags); err != nil {
