@@ -168,6 +168,8 @@ type job struct {
 	keeper     *keeper
 	previews   *previewer
 	loseAt     []int // --fault step=N
+	stopAfter  int   // the step that a draft ends with; 0: all are made
+	clips      int   // that are made, if there are many
 }
 
 func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) error {

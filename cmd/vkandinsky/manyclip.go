@@ -275,6 +275,7 @@ func (m *many) admit(ctx context.Context, c *console, d *engine.Device, p *kandi
 		}
 		j := *cl.job
 		j.request, planned[cl.alike] = r, true
+		j.stopAfter, j.clips = m.drafting, len(m.clips)
 		if err := j.admit(ctx, c, d, p, show && k == 0); err != nil {
 			return fmt.Errorf("%s: %w", cl.where, err)
 		}

@@ -57,3 +57,15 @@ func TestMatricesAreNamed(t *testing.T) {
 		t.Errorf("%q, %q", tunedText(one), tunedText(other))
 	}
 }
+
+func TestStepsThatAreMadeArePredicted(t *testing.T) {
+	for _, c := range []struct{ steps, stop, from, want int }{{50, 0, 0, 50}, {50, 10, 0, 10}, {50, 10, 4, 6}, {50, 0, 44, 6}, {50, 10, 20, 0}, {5, 9, 0, 5}} {
+		p := &MemoryPlan{Settings: Settings{Steps: c.steps}, StopAfter: c.stop}
+		if c.from > 0 {
+			p.Settings.resume = &State{Step: c.from}
+		}
+		if got := p.StepsToMake(); got != c.want {
+			t.Errorf("%+v: %d steps", c, got)
+		}
+	}
+}
