@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 )
 
 // Types of GGUF metadata (ggml, docs/gguf.md, enum gguf_metadata_value_type).
@@ -49,6 +50,9 @@ func (r *ggufReader) value(key string) (string, error) {
 	case ggufString:
 		return r.text(key)
 	case ggufArray:
+		if name, ok := strings.CutPrefix(key, comfyShape); ok {
+			return "", r.shape(name)
+		}
 		return "", r.array()
 	}
 	size := ggufSize(kind)
