@@ -32,7 +32,7 @@ func number(t weights.Tensor) (float64, error) {
 	if t.Elements() != 1 {
 		return 0, fmt.Errorf("tensor %q has shape %v, want a single number", t.Name, t.Shape)
 	}
-	value := math.NaN()
+	var value float64
 	switch {
 	case t.DType.IsWeight():
 		values, err := floats(t)

@@ -28,11 +28,7 @@ func canonicalDiT(name string) (string, bool) {
 
 // shape reads an array of integers that says the shape of a tensor.
 func (r *ggufReader) shape(name string) error {
-	kind, err := r.u32()
-	if err != nil {
-		return err
-	}
-	n, err := r.u64()
+	kind, n, err := r.arrayHead()
 	if err != nil {
 		return err
 	}
