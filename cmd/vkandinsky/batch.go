@@ -17,6 +17,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/promptfile"
 	"github.com/vkandinsky/vkandinsky/internal/smallfile"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 )
 
 const (
@@ -42,7 +43,10 @@ type batch struct {
 	Flags   [][2]string `json:"flags"`
 	Folder  string      `json:"folder"`
 	From    string      `json:"from_sha256,omitempty"` // of the receipt that --from names
-	Clips   []batchClip `json:"clips"`
+	Config  string      `json:"config_sha256,omitempty"`
+	// Weights are the networks' files, without adapters; none until they have been looked at.
+	Weights []receipt.Weights `json:"weights"`
+	Clips   []batchClip       `json:"clips"`
 	// Contact sheets as far as they are drawn: over clips, and over drafts.
 	Sheet  batchSheet `json:"contact_sheet"`
 	Drafts batchSheet `json:"draft_sheet"`
@@ -56,7 +60,9 @@ type batchClip struct {
 	Values  []promptfile.Value `json:"values"`
 	Output  string             `json:"output"`
 	Picture string             `json:"picture_sha256,omitempty"`
-	Status  clipStatus         `json:"status"`
+	// Adapters are the fingerprints of its LoRA adapters' files.
+	Adapters []string   `json:"adapters"`
+	Status   clipStatus `json:"status"`
 }
 
 // clipStatus is how far a clip is.

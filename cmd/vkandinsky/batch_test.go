@@ -66,7 +66,11 @@ func TestDraftsAreFinishedToTheBytesOfWholeRuns(t *testing.T) {
 	start(t, snow(append(drafting, "2", "--on-interrupt", "decode")...)...).wantLine(t, exitBadInput, "--on-interrupt decode")
 	wantOnly(t, dir)
 	var made draftsMade
-	parseJSON(t, startOK(t, snow(append(drafting, "2", "--json", "--preview")...)...).stdout, &made)
+	drafts := startOK(t, snow(append(drafting, "2", "--json", "--preview")...)...)
+	parseJSON(t, drafts.stdout, &made)
+	if strings.Contains(drafts.stderr, "steps take") && !strings.Contains(drafts.stderr, "2 of 5 steps take") {
+		t.Errorf("not the steps of a draft are predicted:\n%s", drafts.stderr)
+	}
 	want := draftsMade{Batch: at("snow.png.batch"), ContactSheet: at("snow-drafts.png"), Steps: 2}
 	for _, seed := range []uint64{1, 2, 3} {
 		name := at(fmt.Sprintf("snow-seed%d.png", seed))

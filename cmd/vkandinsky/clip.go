@@ -27,7 +27,9 @@ func (o *generateOptions) generate(ctx context.Context, d *engine.Device, p *kan
 		if err != nil {
 			return m, err
 		}
-		o.repeat.warn(log, describeDevice(d), weights)
+		o.repeat.warn(log, weights)
+		like := o.repeat.receipt.Known()
+		j.request.Like = &like
 	}
 	if m.result, err = p.Generate(ctx, j.request); err != nil || !j.request.Digests {
 		return m, err

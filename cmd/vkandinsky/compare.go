@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,9 +19,10 @@ func compareCommand() *command {
 	cmd := &command{
 		name: "compare", args: "A B", summary: "name the first thing in which two clips' receipts differ",
 		about: "Compares the receipts of two clips: settings, picture and weights, then what was computed, step by step, then the frames.\n" +
-			"A and B are receipts, or clips with receipts beside them. What cannot by itself make clips differ, such as the driver or\n" +
-			"how memory was held, is listed as a note. Exit status 0 when the clips are the same, 1 when they differ, 2 when a receipt\n" +
-			"cannot be read.",
+			"A and B are receipts, or clips with receipts beside them. What cannot by itself make clips differ, such as how memory was\n" +
+			"held, is listed as a note. Where what was computed differs, what may be why stands before the notes: another driver, kernels,\n" +
+			"tuned tiles, operands packed or not. Exit status 0 when the clips are the same, 1 when they differ, 2 when a receipt cannot be\n" +
+			"read.",
 		examples: []string{
 			"vkandinsky compare dragon.json dragon-again.json",
 			"vkandinsky compare --json monday/dragon.mp4 tuesday/dragon.mp4",
@@ -85,7 +87,13 @@ func printComparison(w io.Writer, c receipt.Comparison) error {
 	if c.Same {
 		rows = append(rows, fmt.Sprintf("same\tsettings, weights, %d steps and frames", c.Steps))
 	}
+	for _, d := range c.Causes {
+		rows = append(rows, "why?\t"+d.Name+"\t"+quote(d.A)+"\t"+quote(d.B))
+	}
 	for _, d := range c.Notes {
+		if slices.Contains(c.Causes, d) {
+			continue
+		}
 		rows = append(rows, "note\t"+d.Name+"\t"+quote(d.A)+"\t"+quote(d.B))
 	}
 	return table(w, rows)

@@ -5,8 +5,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vkandinsky/vkandinsky/internal/promptfile"
 )
 
 // chattyModel is a copy of the tiny model whose text encoder picks ids at random, one in eight of which ends the text.
@@ -43,11 +46,37 @@ func TestAnExpandedPromptIsPrintedAndUsed(t *testing.T) {
 	if _, err := os.Stat(output); err == nil {
 		t.Error("a picture was made")
 	}
+	printMany(t, args, text)
 	var made generated
 	parseJSON(t, startOK(t, append(args, "--json", "--expand_prompt", "1")...).stdout, &made)
 	if made.Settings.ExpandedPrompt != text || made.Settings.Prompt != "A fox runs." || made.Stats.Stages[0].Stage != "expand prompt" {
 		t.Errorf("printed %q, then %+v", text, made)
 	}
+}
+
+// printMany prints the prompts of two clips as an entry each of a prompt file, and as JSON. The first has the text that it has alone.
+func printMany(t *testing.T, args []string, alone string) {
+	for want, more := range map[string][]string{"--draft-steps": {"--draft-steps", "1"}, "--stats": {"--stats"}, "--expand-prompt 0": {"--expand-prompt", "0"}} {
+		start(t, append(append(slices.Clone(args), more...), "--print-prompt")...).wantLine(t, exitBadInput, want)
+	}
+	dir := t.TempDir()
+	list := writeFile(t, filepath.Join(dir, "list.yaml"), "- prompt: A fox runs.\n  width: 32\n- prompt: Snow.\n  seed: 4\n")
+	args = slices.DeleteFunc(slices.Clone(args), func(s string) bool { return s == "--prompt" || s == "A fox runs." })
+	yaml := startOK(t, append(args, "--prompt-file", list, "--print-prompt", "-o", filepath.Join(dir, "x.png"))...).stdout
+	jobs, err := promptfile.Parse("out.yaml", []byte(yaml))
+	if err != nil || len(jobs) != 2 {
+		t.Fatalf("%v: printed\n%s", err, yaml)
+	}
+	want := []promptfile.Value{{Name: "prompt", Text: printable(alone)}, {Name: "width", Text: "32"}, {Name: "expand_prompt", Text: "false"}}
+	if !slices.Equal(jobs[0].Values, want) || jobs[1].Get("seed") != "4" {
+		t.Errorf("printed\n%s", yaml)
+	}
+	var found []printed
+	parseJSON(t, startOK(t, append(args, "--prompt-file", list, "--print-prompt", "--json", "-o", filepath.Join(dir, "x.png"))...).stdout, &found)
+	if len(found) != 2 || found[0] != (printed{1, list + ":1", "A fox runs.", alone, 3}) || found[1].Seed != 4 || printable(found[1].Expanded) != jobs[1].Get("prompt") {
+		t.Errorf("printed %+v", found)
+	}
+	wantOnly(t, dir, "list.yaml")
 }
 
 func TestTheConfigurationDecidesWhetherPromptsAreExpanded(t *testing.T) {

@@ -110,7 +110,7 @@ func (o *outputFlags) register(f *pflag.FlagSet) {
 	f.StringVarP(&o.file, "output-filename", "o", "", "`FILE`.mp4, .gif or .png (default vkandinsky_SEED.mp4, .png for one picture)")
 	f.StringVar(&o.frames, "frames-dir", "", "also write every frame as PNG into this `FOLDER`")
 	f.StringVar(&o.sheet, "contact-sheet", "", "also write `FILE`.png with frames side by side")
-	f.BoolVar(&o.printPrompt, "print-prompt", false, "print the expanded prompt alone and make no video")
+	f.BoolVar(&o.printPrompt, "print-prompt", false, "print the expanded prompt alone and make no video; of many clips as a .yaml list that --prompt-file takes, with --json as JSON")
 	f.BoolVar(&o.stats, "stats", false, "print where time and memory went")
 	f.BoolVar(&o.json, "json", false, "print JSON (settings, statistics, files) instead of the file's path")
 	o.files.register(f)
@@ -168,6 +168,8 @@ type job struct {
 	keeper     *keeper
 	previews   *previewer
 	loseAt     []int // --fault step=N
+	stopAfter  int   // the step that a draft ends with; 0: all are made
+	clips      int   // that are made, if there are many
 }
 
 func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) error {
@@ -198,7 +200,7 @@ func (o *generateOptions) run(ctx context.Context, c *console, cmd *command) err
 	}
 	j.files = o.output.files
 	if j.promptOnly {
-		return j.printPrompt(ctx, c, log, !o.log.quiet)
+		return o.printPrompt(ctx, c, j, log)
 	}
 	notes, err := o.remember(&cmd.flags)
 	if err != nil {
@@ -363,8 +365,8 @@ func (r *requestFlags) request(f *flags, config *configs.Config) (kandinsky5.Req
 // check fills in the output's name and makes sure that everything can be written.
 func (o *outputFlags) check(r *requestFlags) error {
 	if o.printPrompt {
-		if o.json || o.stats {
-			return badInput(fmt.Errorf("--print-prompt prints the prompt alone: leave --json and --stats out"))
+		if o.stats {
+			return badInput(fmt.Errorf("--print-prompt prints prompts alone: leave --stats out"))
 		}
 		return nil
 	}

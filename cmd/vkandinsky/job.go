@@ -2,30 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/progress"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
 )
-
-// printPrompt expands the prompt and prints nothing else.
-func (j *job) printPrompt(ctx context.Context, c *console, log *slog.Logger, show bool) error {
-	var text string
-	err := j.run(ctx, c, log, show, func(d *engine.Device, p *kandinsky5.Pipeline) (err error) {
-		if err := j.admit(ctx, c, d, p, show); err != nil {
-			return err
-		}
-		text, err = p.ExpandPrompt(ctx, j.request)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(c.out, text)
-	return err
-}
 
 // run works on the device with a pipeline, showing progress if wanted.
 func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, work func(*engine.Device, *kandinsky5.Pipeline) error) (err error) {

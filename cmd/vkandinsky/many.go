@@ -113,7 +113,7 @@ func (o *generateOptions) runMany(ctx context.Context, c *console, cmd *command)
 		return err
 	}
 	if o.output.printPrompt {
-		return badInputf("--print-prompt prints one prompt: leave --prompt-file and --seeds out")
+		return o.printPrompts(ctx, c, &cmd.flags, log)
 	}
 	m := &many{log: log}
 	if err := m.open(o, &cmd.flags); err != nil {
@@ -183,8 +183,17 @@ func (m *many) make(ctx context.Context, c *console, d *engine.Device, p *kandin
 	if err := m.admit(ctx, c, d, p, show); err != nil {
 		return err
 	}
+	p.PrepareFingerprints()
+	if m.batch.Weights != nil {
+		if err := m.sameWeights(ctx, p); err != nil {
+			return err
+		}
+	}
 	prepared, err := m.prepare(ctx, p)
 	if err != nil {
+		return err
+	}
+	if err := m.sameWeights(ctx, p); err != nil {
 		return err
 	}
 	if err := m.record(); err != nil {
@@ -275,6 +284,9 @@ func (m *many) one(ctx context.Context, c *console, d *engine.Device, p *kandins
 func (m *many) begin(k int, prepared *kandinsky5.Prepared) (kandinsky5.Request, error) {
 	cl := m.clips[k]
 	r, err := m.request(k)
+	if err == nil {
+		err = m.entry(cl).sameAdapters(cl.job.options.LoRA)
+	}
 	if err != nil {
 		return r, err
 	}

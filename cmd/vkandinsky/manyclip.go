@@ -55,7 +55,7 @@ func (m *many) check(o *generateOptions, f *flags) error {
 		}
 		m.clips = append(m.clips, cl)
 	}
-	return nil
+	return m.sameConfig()
 }
 
 // clip reads the command line anew, with an order's values in it.
@@ -85,6 +85,9 @@ func (m *many) clip(o *generateOptions, f *flags, index int, shared *job) (clip,
 		return cl, err
 	}
 	if err := m.checkDraft(cl); err != nil {
+		return cl, err
+	}
+	if err := entry.sameAdapters(cl.job.options.LoRA); err != nil {
 		return cl, err
 	}
 	if cl.notes, err = own.remember(set); err != nil {
@@ -272,6 +275,7 @@ func (m *many) admit(ctx context.Context, c *console, d *engine.Device, p *kandi
 		}
 		j := *cl.job
 		j.request, planned[cl.alike] = r, true
+		j.stopAfter, j.clips = m.drafting, len(m.clips)
 		if err := j.admit(ctx, c, d, p, show && k == 0); err != nil {
 			return fmt.Errorf("%s: %w", cl.where, err)
 		}

@@ -72,12 +72,19 @@ func (m *many) plan(o *generateOptions, f *flags) error {
 	if err != nil {
 		return err
 	}
-	m.batch = &batch{Version: batchVersion, ID: newBatchID(), Folder: folder, Flags: remembered(f, forgottenByBatch)}
-	for _, w := range orders {
-		m.batch.Clips = append(m.batch.Clips, batchClip{Where: w.where, Suffix: w.suffix, Number: w.number, Values: w.values})
-	}
+	m.batch = newBatch(orders)
+	m.batch.Folder, m.batch.Flags = folder, remembered(f, forgottenByBatch)
 	m.batch.From, err = fromDigest(o.from)
 	return err
+}
+
+// newBatch has clips of which nothing is done.
+func newBatch(orders []order) *batch {
+	b := &batch{Version: batchVersion, ID: newBatchID()}
+	for _, w := range orders {
+		b.Clips = append(b.Clips, batchClip{Where: w.where, Suffix: w.suffix, Number: w.number, Values: w.values})
+	}
+	return b
 }
 
 // reopen reads a batch and sets its flags.

@@ -18,6 +18,7 @@ type planOptions struct {
 	tflops  float64
 	busRate string
 	picture string
+	draft   int
 	types   bool
 	json    bool
 }
@@ -56,6 +57,7 @@ func planCommand() *command {
 	o.hold.register(f)
 	f = cmd.flags.group("Time")
 	f.Float64Var(&o.tflops, "tflops", 0, "`TFLOPS` that the device computes matrix products with (default measured by an earlier run, or assumed)")
+	f.IntVar(&o.draft, "draft-steps", 0, "plan a draft, of so many `STEPS`")
 	f.StringVar(&o.busRate, "bus-rate", "", "`RATE` from host memory to the device, such as 24GB/s (default measured, or assumed)")
 	o.device.register(cmd.flags.group("Device"))
 	f = cmd.flags.group("Output")
@@ -97,6 +99,10 @@ func (o *planOptions) run(ctx context.Context, c *console, cmd *command) error {
 	if err != nil {
 		return badInput(err)
 	}
+	if o.draft < 0 || cmd.flags.changed("draft-steps") && (o.draft == 0 || o.draft >= plan.Settings.Steps) {
+		return badInputf("--draft-steps %d: the clip has %d steps: use 1 to %d", o.draft, plan.Settings.Steps, plan.Settings.Steps-1)
+	}
+	plan.StopAfter = o.draft
 	p := planned{MemoryPlan: plan, Limits: limits}
 	p.predict(given, measured)
 	if o.picture != "" {

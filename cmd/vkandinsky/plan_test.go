@@ -40,6 +40,18 @@ func TestPlanOfTooMuchIsStatus1WithAdvice(t *testing.T) {
 	}
 }
 
+func TestPlansOfDraftsPredictTheirSteps(t *testing.T) {
+	status, stdout, stderr := invoke(t, planOf20B("--draft-steps", "10", "--tflops", "60", "--bus-rate", "24GB/s")...)
+	if status != 0 || !strings.Contains(stdout, "(10 of 50 steps)") {
+		t.Errorf("status %d, %s\n%s", status, stdout, stderr)
+	}
+	for _, steps := range []string{"0", "50", "-1"} {
+		if status, _, stderr := invoke(t, planOf20B("--draft-steps", steps)...); status != exitBadInput || !strings.Contains(stderr, "use 1 to 49") {
+			t.Errorf("%s: status %d, %s", steps, status, stderr)
+		}
+	}
+}
+
 func TestPlanAsJSON(t *testing.T) {
 	status, stdout, stderr := invoke(t, planOf20B("--json", "--blocks-in-memory", "4", "--host-tier", "mapped")...)
 	if status != 0 {

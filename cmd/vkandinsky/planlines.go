@@ -16,10 +16,15 @@ import (
 
 // printChoice says in three lines how a run will hold its networks, what it takes of the memory and, where rates are known,
 // of time.
-func printChoice(w io.Writer, p *kandinsky5.MemoryPlan, limits kandinsky5.PlanLimits, r kandinsky5.Rates) {
+// clips is how many there are.
+func printChoice(w io.Writer, p *kandinsky5.MemoryPlan, limits kandinsky5.PlanLimits, r kandinsky5.Rates, clips int) {
 	fmt.Fprintf(w, "plan: %s\n", choiceText(p))
 	fmt.Fprintf(w, "memory: %s\n", memoryText(p, limits))
-	fmt.Fprintf(w, "time: %s\n", timeText(p, r))
+	of := ""
+	if clips > 1 {
+		of = fmt.Sprintf(", for the first of %d clips", clips)
+	}
+	fmt.Fprintf(w, "time: %s%s\n", timeText(p, r), of)
 }
 
 // choiceText says where the networks lie.
@@ -96,8 +101,16 @@ func timeText(p *kandinsky5.MemoryPlan, r kandinsky5.Rates) string {
 		return text + "; seconds a step are known after the first run on this device"
 	}
 	q := p.Predict(r)
-	return text + fmt.Sprintf(", %s a step at %s, %s of it waiting; %d steps take %s", units.Seconds(q.Step), units.Rate(r.Compute, "FLOP/s"),
-		units.Percent(q.Waiting.Seconds()/max(q.Step.Seconds(), 1e-12)), p.Settings.Steps, minutes(q.Denoise))
+	return text + fmt.Sprintf(", %s a step at %s, %s of it waiting; %s take %s", units.Seconds(q.Step), units.Rate(r.Compute, "FLOP/s"),
+		units.Percent(q.Waiting.Seconds()/max(q.Step.Seconds(), 1e-12)), stepsText(p), minutes(q.Denoise))
+}
+
+// stepsText counts the steps that are to be made.
+func stepsText(p *kandinsky5.MemoryPlan) string {
+	if n := p.StepsToMake(); n != p.Settings.Steps {
+		return fmt.Sprintf("%d of %d steps", n, p.Settings.Steps)
+	}
+	return fmt.Sprintf("%d steps", p.Settings.Steps)
 }
 
 // minutes prints a long time as people plan with it.
@@ -125,6 +138,7 @@ func (j *job) admit(ctx context.Context, c *console, d *engine.Device, p *kandin
 	if err != nil {
 		return err
 	}
-	printChoice(c, plan, limits, rates)
+	plan.StopAfter = j.stopAfter
+	printChoice(c, plan, limits, rates, j.clips)
 	return nil
 }

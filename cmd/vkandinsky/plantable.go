@@ -108,8 +108,8 @@ func (p *planned) hostRows() []string {
 		fmt.Sprintf("RAM\t%s: pinned %s, the clip %s, text conditions %s%s; the page cache not counted", memory.Size(h.RAM), memory.Size(p.Pinned), memory.Size(h.Clip), memory.Size(h.Conditions), quantized),
 		fmt.Sprintf("disk\t%s are read of the checkpoint", memory.Size(h.Checkpoint)),
 		fmt.Sprintf("bus\t%s%s a step, %d of %d blocks", atMost(p.MemoryPlan), memory.Size(p.BytesLoaded), len(p.Swap.Streamed), p.Swap.Blocks),
-		fmt.Sprintf("time\t%s a step, %s of it waiting for blocks; denoising takes %s at %s and %s over the bus", units.Seconds(q.Step),
-			units.Percent(q.Waiting.Seconds()/max(q.Step.Seconds(), 1e-12)), minutes(q.Denoise), units.Rate(q.Rates.Compute, "FLOP/s"), units.Rate(q.Rates.Bus, "B/s")),
+		fmt.Sprintf("time\t%s a step, %s of it waiting for blocks; denoising takes %s (%s) at %s and %s over the bus", units.Seconds(q.Step),
+			units.Percent(q.Waiting.Seconds()/max(q.Step.Seconds(), 1e-12)), minutes(q.Denoise), stepsText(p.MemoryPlan), units.Rate(q.Rates.Compute, "FLOP/s"), units.Rate(q.Rates.Bus, "B/s")),
 	}
 	if h.DiskPerStep > 0 {
 		rows[1] += fmt.Sprintf(", and %s again in every step, from the page cache where that holds them", memory.Size(h.DiskPerStep))

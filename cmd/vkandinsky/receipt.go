@@ -115,7 +115,7 @@ func (o *generateOptions) newReceipt(j *job, m made) (*receipt.Receipt, error) {
 	r := &receipt.Receipt{
 		Program: versionLine(debug.ReadBuildInfo()), Created: time.Now().UTC().Truncate(time.Second),
 		Settings: o.settingsOf(j, m.result.Settings), Memory: o.memoryOf(j.options), Picture: o.request.picture,
-		Weights: m.weights, Device: m.device, Digests: *m.result.Digests,
+		Weights: m.weights, Device: m.device, Rounding: m.result.Rounding, Digests: *m.result.Digests,
 		Plan:    receipt.Plan{Blocks: m.result.Stats.SwapPlan, HostTier: string(m.result.Stats.HostTier), Tiles: m.result.Stats.Tiles},
 		Timings: receipt.Timings{Steps: m.result.Stats.StepTimes},
 	}

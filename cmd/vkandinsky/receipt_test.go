@@ -39,6 +39,7 @@ func TestReceipts(t *testing.T) {
 	t.Run("say what was done", func(t *testing.T) { saysWhatWasDone(t, r, first) })
 	t.Run("make the clip again", func(t *testing.T) { makeAgain(t, dir, first) })
 	t.Run("are compared", func(t *testing.T) { areCompared(t, dir) })
+	t.Run("name what decides last bits", func(t *testing.T) { otherRounding(t, dir, r) })
 	t.Run("replace nothing else", func(t *testing.T) { replaceNothing(t, dir) })
 	t.Run("need their picture", func(t *testing.T) { needPicture(t, dir, r) })
 }

@@ -123,13 +123,10 @@ func (o *generateOptions) openRepeat(f *flags, log *slog.Logger) error {
 	return nil
 }
 
-// warn tells what already makes bits differ before anything is computed.
-func (r *repeat) warn(log *slog.Logger, d receipt.Device, weights []receipt.Weights) {
+// warn tells what already makes the clip another before anything is computed.
+func (r *repeat) warn(log *slog.Logger, weights []receipt.Weights) {
 	for _, w := range receipt.CompareWeights(r.receipt.Weights, weights) {
 		log.Warn("the weights are not the receipt's: the clip will be another", "network", w.Name)
-	}
-	if was := r.receipt.Device; d.Name != was.Name || d.Driver != was.Driver || d.Kernels != was.Kernels {
-		log.Warn("the device, its driver or its kernels are not the receipt's: bits may differ", "receipt", was.Name+", "+was.Driver+", "+was.Kernels, "here", d.Name+", "+d.Driver+", "+d.Kernels)
 	}
 }
 
@@ -139,7 +136,19 @@ func (r *repeat) judge(log *slog.Logger, now *receipt.Receipt) *receipt.Comparis
 	if c.Same {
 		log.Info("the clip is the receipt's, bit by bit", "receipt", r.file, "steps", c.Steps)
 	} else {
-		log.Warn("the clip is not the receipt's", "receipt", r.file, "first difference", describe(*c.First), "was", strconv.QuoteToGraphic(c.First.A), "is", strconv.QuoteToGraphic(c.First.B))
+		log.Warn("the clip is not the receipt's", "receipt", r.file, "first difference", describe(*c.First), "was", strconv.QuoteToGraphic(c.First.A), "is", strconv.QuoteToGraphic(c.First.B), "cause", causesText(c.Causes))
 	}
 	return &c
+}
+
+// causesText names what may be why clips differ.
+func causesText(causes []receipt.Difference) string {
+	var names []string
+	for _, d := range causes {
+		names = append(names, d.Name)
+	}
+	if names == nil {
+		return "nothing that is recorded"
+	}
+	return strings.Join(names, ", ")
 }

@@ -264,6 +264,7 @@ func TestStatesAndFlagsThatAreRefused(t *testing.T) {
 	if _, err := os.Stat(state); err != nil {
 		t.Errorf("the state that was to be kept: %v", err)
 	}
+	elsewhereState(t, state)
 }
 
 // otherWeights is a model of the same shape.

@@ -22,7 +22,7 @@ func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) 
 	if err != nil {
 		return nil, err
 	}
-	g.stats.Tiles = tiling.String()
+	g.stats.Tiles, g.rounds.Tiles = tiling.String(), tilesText(tiling.Height, tiling.Width)
 	v, err := g.decoder(ctx)
 	if err != nil {
 		return nil, err

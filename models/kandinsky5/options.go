@@ -108,6 +108,8 @@ type Request struct {
 	AfterStep func(Finished) (Decision, error)
 	// Preview asks for Finished.Preview.
 	Preview bool
+	// Like, if not nil, is how a run was computed that this one repeats: in what this one rounds otherwise is told to the log.
+	Like *receipt.Rounding
 	// Resume continues the run that a state is of. All else about the video is the state's.
 	Resume *State
 }
@@ -144,6 +146,8 @@ type Result struct {
 	// time (engine.Options.Marks).
 	Trace   swap.Trace
 	Digests *receipt.Digests // nil unless Request.Digests
+	// Rounding is what decided the clip's last bits besides settings and weights.
+	Rounding receipt.Rounding
 }
 
 // Stats tell where time and memory went.

@@ -13,6 +13,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/lora"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 	"github.com/vkandinsky/vkandinsky/models/tokenizer"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 	"github.com/vkandinsky/vkandinsky/swap"
@@ -33,6 +34,8 @@ type Pipeline struct {
 	counted swap.Counters // what earlier clips' statistics say of it
 	prints  *fingerprints // of the weights; nil until they are asked for
 	learned colours       // for previews with this autoencoder; nil until they are asked for
+
+	toldRounding string // in what a run rounds otherwise than another, as the log has it already
 
 	adapters *lora.Set // merged into its weights; nil before they are opened
 }
@@ -191,6 +194,7 @@ type run struct {
 	trace     swap.Trace
 	prepared  *Prepared // nil where the prompts are still to be encoded
 	digest    *digester // nil when nobody asks for digests
+	rounds    receipt.Rounding
 }
 
 // Generate makes a video. Errors about the request wrap ErrRequest and come before any work. A cancelled context ends
@@ -218,13 +222,20 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 		g.digest = &digester{device: p.device, log: p.log}
 		defer g.digest.close()
 	}
+	if err := p.checkFiles(); err != nil {
+		return nil, err
+	}
 	if err := g.checkState(); err != nil {
 		return nil, err
 	}
 	if err := g.choose(r); err != nil {
 		return nil, err
 	}
+	g.tellRounding(g.rounding())
 	clip, err := g.timedGenerate(ctx)
+	if changed := p.checkFiles(); changed != nil && ctx.Err() == nil {
+		err = changed // and whatever came of it
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
@@ -238,7 +249,7 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 		}
 	}
 	g.learn()
-	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Plan: g.plan, Trace: g.trace, Digests: g.digest.digests()}, nil
+	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Plan: g.plan, Trace: g.trace, Digests: g.digest.digests(), Rounding: g.rounds}, nil
 }
 
 // release gives back what stages left.

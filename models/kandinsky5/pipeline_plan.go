@@ -25,7 +25,7 @@ func (p *Pipeline) planner(o Options, r Request, limits PlanLimits) (*planner, e
 	if err != nil {
 		return nil, err
 	}
-	planner.nets, planner.tok = p.planNetworks(), p.qwenTok
+	planner.nets, planner.tok, planner.unpacked = p.planNetworks(), p.qwenTok, r.unpackedBefore()
 	if err := p.adapting(r, func(set *lora.Set) error { planner.adapt(set, r); return nil }); err != nil {
 		return nil, err
 	}

@@ -87,7 +87,8 @@ type MemoryPlan struct {
 	Swap        swap.Plan     `json:"swap"`
 	Choice      Choice        `json:"choice"`
 	HostTier    swap.HostTier `json:"host_tier"`
-	AtMost      bool          `json:"bounds,omitempty"` // block and bus bytes are what is set aside: what moves is less
+	StopAfter   int           `json:"stop_after,omitempty"` // the step that the run ends with, of a draft; 0: all steps are made
+	AtMost      bool          `json:"bounds,omitempty"`     // block and bus bytes are what is set aside: what moves is less
 	Fits        bool          `json:"fits"`
 	Short       string        `json:"short,omitempty"`              // what does not fit even when made as small as can be
 	Advice      string        `json:"advice,omitempty"`             // what would make it fit

@@ -33,7 +33,7 @@ type Prediction struct {
 	Rates   Rates         `json:"rates"`
 	Step    time.Duration `json:"step_ns"`
 	Waiting time.Duration `json:"waiting_ns"` // of a step, for copies of blocks
-	Denoise time.Duration `json:"denoise_ns"` // all steps
+	Denoise time.Duration `json:"denoise_ns"` // all steps that are to be made
 }
 
 // Predict works out the time from the matrix products of a step and from its copies, block by block. Attention that NABLA
@@ -43,8 +43,20 @@ func (m *MemoryPlan) Predict(r Rates) Prediction {
 	block := time.Duration(m.StepWork / float64(blocks) / r.Compute * 1e9)
 	p := Prediction{Rates: r, Waiting: m.Swap.Waiting(block, time.Duration(float64(m.BlockBytes)/r.Bus*1e9), r.Shared)}
 	p.Step = time.Duration(blocks)*block + p.Waiting
-	p.Denoise = time.Duration(m.Settings.Steps) * p.Step
+	p.Denoise = time.Duration(m.StepsToMake()) * p.Step
 	return p
+}
+
+// StepsToMake is how many steps the run makes: without those before a state that it goes on from, and up to StopAfter.
+func (m *MemoryPlan) StepsToMake() int {
+	end, begin := m.Settings.Steps, 0
+	if m.StopAfter > 0 {
+		end = min(end, m.StopAfter)
+	}
+	if s := m.Settings.resume; s != nil {
+		begin = s.Step
+	}
+	return max(0, end-begin)
 }
 
 // stepWork is the matrix products of a step, of all branches.

@@ -34,6 +34,43 @@ type hostRows struct {
 // share is encoded once. Request.Prepared takes what it returns. request returns the k-th request, and may be asked for
 // it several times: pictures need not be held all at once. The results are the bits that Generate computes by itself.
 func (p *Pipeline) Prepare(ctx context.Context, n int, request func(k int) (Request, error)) ([]*Prepared, error) {
+	runs, err := p.textRuns(n, request)
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	defer p.nets.qwen4Bits.Forget()
+	defer runs[0].release()
+	stages := []struct {
+		stage Stage
+		work  func() error
+	}{
+		{StageExpand, func() error { return p.expandAll(ctx, runs, request, func(int) error { return nil }) }},
+		{StageText, func() error { return p.encodeAll(ctx, runs) }},
+	}
+	for _, s := range stages {
+		if s.stage == StageExpand && !slices.ContainsFunc(runs, func(g *run) bool { return g.settings.expands() }) {
+			continue
+		}
+		if err := runs[0].stage(ctx, s.stage, s.work); err != nil {
+			if ctx.Err() != nil {
+				err = ctx.Err()
+			}
+			return nil, fmt.Errorf("%s: %w", s.stage, advise(s.stage, err, p.opts))
+		}
+	}
+	if err := p.checkFiles(); err != nil {
+		return nil, err
+	}
+	out := make([]*Prepared, n)
+	for k, g := range runs {
+		out[k] = g.prepared
+		out[k].expanded = g.settings.ExpandedPrompt
+	}
+	return out, nil
+}
+
+// textRuns are runs of n requests for their text stages.
+func (p *Pipeline) textRuns(n int, request func(k int) (Request, error)) ([]*run, error) {
 	runs := make([]*run, n)
 	for k := range runs {
 		r, err := request(k)
@@ -49,35 +86,41 @@ func (p *Pipeline) Prepare(ctx context.Context, n int, request func(k int) (Requ
 		}
 		runs[k] = &run{Pipeline: p, asked: p.opts, opts: p.opts, settings: settings.withoutPictures(), progress: r.Progress, told: r.Expanding}
 	}
-	if n == 0 {
-		return nil, nil
+	return runs, nil
+}
+
+// ExpandPrompts returns the prompts of n requests written out, and makes no video. The language model is loaded once. request is as in
+// Prepare; written, if not nil, is called with every prompt as soon as it is there, and an error of it ends the work. What
+// was written before an error is returned with it.
+func (p *Pipeline) ExpandPrompts(ctx context.Context, n int, request func(k int) (Request, error), written func(k int, text string) error) ([]string, error) {
+	asked := func(k int) (Request, error) {
+		r, err := request(k)
+		r.ExpandPrompt = true
+		return r, err
+	}
+	runs, err := p.textRuns(n, asked)
+	if err != nil || n == 0 {
+		return nil, err
 	}
 	defer p.nets.qwen4Bits.Forget()
 	defer runs[0].release()
-	stages := []struct {
-		stage Stage
-		work  func() error
-	}{
-		{StageExpand, func() error { return p.expandAll(ctx, runs, request) }},
-		{StageText, func() error { return p.encodeAll(ctx, runs) }},
-	}
-	for _, s := range stages {
-		if s.stage == StageExpand && !slices.ContainsFunc(runs, func(g *run) bool { return g.settings.expands() }) {
-			continue
-		}
-		if err := runs[0].stage(ctx, s.stage, s.work); err != nil {
-			if ctx.Err() != nil {
-				err = ctx.Err()
+	var out []string
+	err = runs[0].stage(ctx, StageExpand, func() error {
+		return p.expandAll(ctx, runs, asked, func(k int) error {
+			text := runs[k].settings.ExpandedPrompt
+			if out = append(out, text); written == nil {
+				return nil
 			}
-			return nil, fmt.Errorf("%s: %w", s.stage, advise(s.stage, err, p.opts))
-		}
+			return written(k, text)
+		})
+	})
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
 	}
-	out := make([]*Prepared, n)
-	for k, g := range runs {
-		out[k] = g.prepared
-		out[k].expanded = g.settings.ExpandedPrompt
+	if err != nil {
+		err = fmt.Errorf("%s: %w", StageExpand, advise(StageExpand, err, p.opts))
 	}
-	return out, nil
+	return out, err
 }
 
 // withoutPictures keeps that there is a picture, which decides about templates, and lets go of its pixels.
@@ -88,8 +131,9 @@ func (s Settings) withoutPictures() Settings {
 	return s
 }
 
-// expandAll lets the language model write out the prompts of all runs that ask for it. It is loaded for the largest.
-func (p *Pipeline) expandAll(ctx context.Context, runs []*run, request func(k int) (Request, error)) error {
+// expandAll lets the language model write out the prompts of all runs that ask for it. It is loaded for the largest. written is called after
+// each.
+func (p *Pipeline) expandAll(ctx context.Context, runs []*run, request func(k int) (Request, error), written func(k int) error) error {
 	conversation := func(k int) (e expansion, ids []int32, err error) {
 		r, err := request(k)
 		if err != nil {
@@ -134,7 +178,10 @@ func (p *Pipeline) expandAll(ctx context.Context, runs []*run, request func(k in
 		if e, ids, err = conversation(k); err != nil {
 			break
 		}
-		if err = runs[k].converse(ctx, m, e, ids); err != nil {
+		if err = runs[k].converse(ctx, m, e, ids); err == nil {
+			err = written(k)
+		}
+		if err != nil {
 			break
 		}
 	}

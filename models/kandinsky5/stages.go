@@ -207,6 +207,7 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 	if err != nil {
 		return latents, err
 	}
+	g.settleRounding()
 	options := DenoiseOptions{Steps: s.Steps, SchedulerScale: s.SchedulerScale, Guidance: s.Guidance, FirstFrame: first, Start: g.stepsMade()}
 	if options.Start == s.Steps {
 		err := Denoise(ctx, g.device, nil, nil, latents, options)
@@ -218,7 +219,7 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 	options.Recorded = func(int) { g.digest.record(latents) }
 	size := dit.Size{Frames: geometry.LatentFrames, Height: geometry.LatentHeight, Width: geometry.LatentWidth, RopeScale: RopeScale(g.ckpt.Config)}
 	g.asked.adapters = g.dit.Adapters() // should the run go on with a smaller plan, then in the same way
-	pass, err := g.dit.NewPass(ctx, dit.PassOptions{Size: size, Prompts: prompts, Times: options.Times(), Packed: g.plan != nil && g.plan.Choice.Packed})
+	pass, err := g.dit.NewPass(ctx, dit.PassOptions{Size: size, Prompts: prompts, Times: options.Times(), Packed: g.packs()})
 	if err != nil {
 		return engine.Tensor{}, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/lora"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
@@ -37,6 +38,7 @@ type State struct {
 	Model      string           // fingerprint of the transformer's and the VAE's weights
 	Config     string           // fingerprint of the configuration, file paths left out
 	Hashes     *Hashes          // with Request.Digests: what the steps gave
+	Rounding   receipt.Rounding // how the steps so far were computed; zero where it is not known
 	// Notes are the caller's own, such as a command line. Generate does not look at them.
 	Notes map[string]string
 }
@@ -172,6 +174,7 @@ func (g *run) newKeeper(ctx context.Context, prompts []dit.Prompt, first, latent
 	}
 	if s := g.from; s != nil {
 		k.base, k.inputs = *s, append(slices.Clone(s.Earlier), Earlier{s.Step, s.Latents})
+		k.base.Rounding = g.rounds
 		return k, nil
 	}
 	start, err := g.device.DownloadF32(ctx, latents)
@@ -180,7 +183,7 @@ func (g *run) newKeeper(ctx context.Context, prompts []dit.Prompt, first, latent
 	}
 	k.inputs = []Earlier{{0, start}}
 	k.base = State{Settings: g.settings, Precision: g.opts.Precision, Linear: g.opts.Linear, Host: g.opts.hostWeights(), Model: g.modelFingerprint(), Config: configFingerprint(g.ckpt.Config)}
-	k.base.Settings.image, k.base.Settings.picture = nil, nil
+	k.base.Settings.image, k.base.Settings.picture, k.base.Rounding = nil, nil, g.rounds
 	for _, p := range prompts {
 		text, err := g.device.DownloadF32(ctx, p.Text)
 		if err != nil {
@@ -214,6 +217,9 @@ func (k *keeper) after(step int, latents []float32) *State {
 
 // stepDone keeps the state after a step, tells the caller about it and obeys.
 func (g *run) stepDone(ctx context.Context, k *keeper, step Step) error {
+	if err := g.checkFiles(); err != nil {
+		return err // no state is kept of a step that may be of two models
+	}
 	latents, err := g.device.DownloadF32(ctx, step.Latents)
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/internal/numeric"
 	"github.com/vkandinsky/vkandinsky/internal/smallfile"
 	"github.com/vkandinsky/vkandinsky/models/load"
+	"github.com/vkandinsky/vkandinsky/models/receipt"
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
@@ -34,7 +35,8 @@ const (
 	keyHost      = "host_weights"
 	keyModel     = "model"
 	keyConfig    = "config"
-	keyHashes    = "hashes" // may be missing
+	keyHashes    = "hashes"   // may be missing
+	keyRounding  = "rounding" // may be missing
 	notePrefix   = "note."
 
 	nameLatents = "latents"
@@ -82,6 +84,13 @@ func (s *State) encode() ([]weights.Tensor, map[string]string, error) {
 			return nil, nil, err
 		}
 		metadata[keyHashes] = string(text)
+	}
+	if s.Rounding != (receipt.Rounding{}) {
+		text, err := json.Marshal(s.Rounding)
+		if err != nil {
+			return nil, nil, err
+		}
+		metadata[keyRounding] = string(text)
 	}
 	for name, text := range s.Notes {
 		metadata[notePrefix+name] = text
@@ -196,6 +205,14 @@ func decodeState(f *weights.File, metadata map[string]string) (*State, error) {
 			return nil, fmt.Errorf("hashes: %w", err)
 		}
 		if err := s.Hashes.check(s.Step); err != nil {
+			return nil, err
+		}
+	}
+	if text := metadata[keyRounding]; text != "" {
+		if err := json.Unmarshal([]byte(text), &s.Rounding); err != nil {
+			return nil, fmt.Errorf("rounding: %w", err)
+		}
+		if err := s.Rounding.Check(); err != nil {
 			return nil, err
 		}
 	}

@@ -60,6 +60,10 @@ func newAdapter(file *weights.File, beside *scaling, spec weights.Spec) (*Adapte
 	if err != nil {
 		return nil, err
 	}
+	root, err := truth(file, rsLoRAFlag)
+	if err != nil {
+		return nil, err
+	}
 	scales, err := scalingOf(file.Metadata(), beside)
 	if err != nil {
 		return nil, err
@@ -69,6 +73,7 @@ func newAdapter(file *weights.File, beside *scaling, spec weights.Spec) (*Adapte
 		return nil, fmt.Errorf("a trigger of %d bytes is longer than %d: the file is damaged", len(a.trigger), maxTrigger)
 	}
 	for _, module := range slices.Sorted(maps.Keys(found)) {
+		found[module].root = root
 		c, err := found[module].change(module, scales)
 		if err != nil {
 			return nil, err
@@ -84,6 +89,7 @@ func newAdapter(file *weights.File, beside *scaling, spec weights.Spec) (*Adapte
 // parts are the tensors that a file has for a module.
 type parts struct {
 	shape   []int // of the module's matrix, [out, in]
+	root    bool  // its alpha is over √rank
 	tensors [roles]*weights.Tensor
 }
 
@@ -91,9 +97,20 @@ type parts struct {
 func collect(file *weights.File, known modules) (map[string]*parts, error) {
 	found := map[string]*parts{}
 	var strangers []string
+	if dora, err := truth(file, doRAFlag); err != nil {
+		return nil, err
+	} else if dora {
+		return nil, otherKind(doRAFlag, "DoRA")
+	}
 	for _, key := range file.Names() {
+		if key == rsLoRAFlag || key == doRAFlag {
+			continue
+		}
 		module, role, ok := known.find(key)
 		if !ok {
+			if kind := kindOf(key); kind != "" {
+				return nil, otherKind(key, kind)
+			}
 			strangers = append(strangers, fmt.Sprintf("%.200q", key))
 			continue
 		}
@@ -115,6 +132,11 @@ func collect(file *weights.File, known modules) (map[string]*parts, error) {
 		return nil, fmt.Errorf("no tensor is part of a LoRA (MODULE.lora_A.weight and MODULE.lora_B.weight)")
 	}
 	return found, nil
+}
+
+// otherKind refuses an adapter that is more than a plain LoRA: leaving a part of it out would give other pictures.
+func otherKind(key, kind string) error {
+	return fmt.Errorf("tensor %.200q makes it an adapter of the kind %s: only plain LoRA adapters can be applied", key, kind)
 }
 
 func listed(names []string) string {
@@ -148,10 +170,12 @@ func (p *parts) change(module string, s scaling) (c change, err error) {
 		if t == nil {
 			continue
 		}
-		if !t.DType.IsWeight() {
+		if !t.DType.IsWeight() && t != p.tensors[alpha] {
 			return c, fmt.Errorf("tensor %q is %s, want F32, F16 or BF16", t.Name, t.DType)
 		}
-		if err := t.CheckFinite(); errors.Is(err, weights.ErrNotFinite) {
+		if !t.DType.IsWeight() {
+			continue // scale reads it
+		} else if err := t.CheckFinite(); errors.Is(err, weights.ErrNotFinite) {
 			return c, fmt.Errorf("tensor %q has values that are %w", t.Name, weights.ErrNotFinite)
 		} else if err != nil {
 			return c, err
@@ -160,34 +184,6 @@ func (p *parts) change(module string, s scaling) (c change, err error) {
 	c = change{down: *a, up: *b}
 	c.scale, err = p.scale(module, c.rank(), s)
 	return c, err
-}
-
-// scale returns the factor of B·A. An alpha tensor is the last word; 0 means 1, as in the programs that write them.
-func (p *parts) scale(module string, rank int, s scaling) (float64, error) {
-	t := p.tensors[alpha]
-	if t == nil {
-		return s.of(module, rank)
-	}
-	if t.Elements() != 1 {
-		return 0, fmt.Errorf("tensor %q has shape %v, want a single number", t.Name, t.Shape)
-	}
-	values, err := floats(*t)
-	switch {
-	case err != nil:
-		return 0, err
-	case values[0] == 0:
-		return 1, nil
-	}
-	return float64(values[0]) / float64(rank), nil
-}
-
-// floats reads a tensor.
-func floats(t weights.Tensor) ([]float32, error) {
-	raw := make([]byte, 4*t.Elements())
-	if err := weights.ConvertTo(raw, t, weights.F32); err != nil {
-		return nil, err
-	}
-	return fromBytes(raw), nil
 }
 
 // ranks returns the smallest and the largest rank.

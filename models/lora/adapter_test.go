@@ -89,7 +89,7 @@ func TestWhatIsNoLoRAOfTheModelIsRefused(t *testing.T) {
 	}{
 		"nothing":             {want: []string{"no tensor is part of a LoRA"}},
 		"another model":       {tensors: pair(source(), "blocks.0.attn.lora_A.weight", "blocks.0.attn.lora_B.weight", weights.F32, 2, 8, 8), want: []string{"blocks.0.attn.lora_A.weight", "blocks.0.attn.lora_B.weight", "match nothing"}},
-		"one stranger":        {tensors: append(good(), tensor(query+".lora_magnitude_vector", weights.F32, make([]float32, 8), 8)), want: []string{"lora_magnitude_vector", "matches nothing"}},
+		"one stranger":        {tensors: append(good(), tensor(query+".lora_shadow", weights.F32, make([]float32, 8), 8)), want: []string{"lora_shadow", "matches nothing"}},
 		"many strangers":      {tensors: many, want: []string{"stranger.a", "stranger.h", "and 2 more"}},
 		"a norm":              {tensors: pair(source(), "visual_transformer_blocks.0.self_attention.query_norm.lora_A.weight", b, weights.F32, 2, 8, 8), want: []string{"query_norm", "matches nothing"}},
 		"a bias":              {tensors: append(good(), tensor(query+".bias", weights.F32, make([]float32, 8), 8)), want: []string{query + ".bias"}},
@@ -118,7 +118,11 @@ func TestWhatIsNoLoRAOfTheModelIsRefused(t *testing.T) {
 		"pattern of text":     {tensors: good(), config: `{"alpha_pattern":{"a":"b"}}`, want: []string{"alpha_pattern"}},
 		"rank of another":     {tensors: good(), config: `{"r":16,"lora_alpha":16}`, want: []string{"config_lora.json says rank 16", "2 rows"}},
 		"dora":                {tensors: good(), config: `{"use_dora":true}`, want: []string{"DoRA"}},
-		"another kind":        {tensors: good(), config: `{"peft_type":"LOHA"}`, want: []string{"only plain LoRA"}},
+		"another kind":        {tensors: good(), config: `{"peft_type":"LOHA"}`, want: []string{"only plain LoRA", "LOHA"}},
+		"weights of its own":  {tensors: good(), config: `{"r":2,"lora_alpha":2,"init_lora_weights":"pissa_niter_16"}`, want: []string{"pissa_niter_16", "converted"}},
+		"an odd alpha":        {tensors: append(good(), weights.Tensor{Name: query + ".alpha", DType: weights.U16, Data: make([]byte, 2)}), want: []string{query + ".alpha", "U16"}},
+		"infinite, as F64":    {tensors: append(good(), wide(query+".alpha", weights.F64, math.Float64bits(math.Inf(-1)))), want: []string{query + ".alpha", "infinite"}},
+		"no truth value":      {tensors: append(good(), tensor("use_rslora_flag", weights.F32, []float32{1})), want: []string{"use_rslora_flag", "truth value"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := save(t, c.metadata, c.tensors...)
@@ -178,6 +182,11 @@ func FuzzAdapter(f *testing.F) {
 	}
 	f.Add(data, "")
 	f.Add(data, `{"r":2,"lora_alpha":4,"rank_pattern":{"to_query":2},"alpha_pattern":{".*":3},"use_rslora":true}`)
+	flags := append(good[:2:2], wide(query+".alpha", weights.I64, 4), flag(rsLoRAFlag, 1), flag(doRAFlag, 0))
+	if data, err = os.ReadFile(save(f, nil, flags...)); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data, "")
 	f.Add([]byte("\x02\x00\x00\x00\x00\x00\x00\x00{}"), `{"transformer.r":2}`)
 	spec := smallSpec()
 	known := newModules(spec)

@@ -10,6 +10,6 @@
 //
 // Threads: everything but Close may be used concurrently.
 //
-// Refused: tensors that are no part of a plain LoRA of a matrix (biases, whole modules, DoRA's magnitudes), because
+// Refused: tensors that are no part of a plain LoRA of a matrix (DoRA, LoKr, LoHa, biases, whole modules; see kindOf), because
 // leaving them out would give other pictures than the adapter was made for.
 package lora

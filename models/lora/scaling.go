@@ -109,13 +109,20 @@ func parseScaling(data []byte, from string) (scaling, error) {
 	var kind string
 	var dora bool
 	var alphas, ranks json.RawMessage
-	err := oneline.Join(get("lora_alpha", &s.alpha), get("r", &s.rank), get("use_rslora", &s.root), get("use_dora", &dora), get("peft_type", &kind),
+	var start any
+	err := oneline.Join(get("lora_alpha", &s.alpha), get("r", &s.rank), get("use_rslora", &s.root), get("use_dora", &dora), get("peft_type", &kind), get("init_lora_weights", &start),
 		get("alpha_pattern", &alphas), get("rank_pattern", &ranks))
 	if err != nil {
 		return fail(err)
 	}
-	if dora || kind != "" && kind != "LORA" {
-		return fail(errors.New("only plain LoRA adapters can be applied, not DoRA or other kinds"))
+	if dora {
+		kind = "DoRA"
+	}
+	if kind != "" && kind != "LORA" {
+		return fail(fmt.Errorf("only plain LoRA adapters can be applied, this is of the kind %.40q", kind))
+	}
+	if text, _ := start.(string); changesBase(text) {
+		return fail(fmt.Errorf("init_lora_weights is %.40q: such an adapter goes with weights of its own, not with the model's: save it converted to a plain LoRA", text))
 	}
 	if s.alphas, err = parsePatterns(alphas); err != nil {
 		return fail(fmt.Errorf("alpha_pattern: %w", err))
@@ -124,6 +131,18 @@ func parseScaling(data []byte, from string) (scaling, error) {
 		return fail(fmt.Errorf("rank_pattern: %w", err))
 	}
 	return s, nil
+}
+
+// changesBase says whether an adapter that PEFT began in such a way was trained beside other weights than the model's
+// (peft, tuners/lora/layer.py): unless it is converted when it is saved, it is of no use with the model's own.
+func changesBase(start string) bool {
+	start = strings.ToLower(start)
+	for _, name := range []string{"pissa", "olora", "corda", "loftq", "lora_ga"} {
+		if strings.HasPrefix(start, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // parsePatterns reads an object of regular expressions and numbers in its order, of which the first that matches counts.

@@ -41,14 +41,16 @@ type Comparison struct {
 	First       *Difference  `json:"first"` // nil when they are the same
 	Differences []Difference `json:"differences"`
 	Notes       []Difference `json:"notes"`
+	Causes      []Difference `json:"causes"`         // those of the notes that may be why what was computed differs
 	Steps       int          `json:"steps_compared"` // latents that both receipts know
 }
 
 // Compare looks for what differs, in the order of a run: settings, picture, weights; then what was computed, of which the
-// latents give the first step that differs alone, as all later ones follow from it; then the frames. Notes are the device
-// and its driver and kernels, how memory was held, where files lie, and the encoded file where its frames are alike.
+// latents give the first step that differs alone, as all later ones follow from it; then the frames. Notes are what decides
+// last bits (Rounding), how memory was held, where files lie, and the encoded file where its frames are alike. Where what was
+// computed differs, causes are those of the notes that may be why.
 func Compare(a, b *Receipt) Comparison {
-	c := &comparer{Comparison{Differences: []Difference{}, Notes: []Difference{}}}
+	c := &comparer{Comparison: Comparison{Differences: []Difference{}, Notes: []Difference{}, Causes: []Difference{}}}
 	c.settings(a, b)
 	c.files(a, b)
 	c.device(a, b)
@@ -63,10 +65,16 @@ func Compare(a, b *Receipt) Comparison {
 	if c.Same = len(c.Differences) == 0; !c.Same {
 		c.First = &c.Differences[0]
 	}
+	if c.computed() {
+		c.Causes = append(c.Causes, c.suspects...)
+	}
 	return c.Comparison
 }
 
-type comparer struct{ Comparison }
+type comparer struct {
+	Comparison
+	suspects []Difference // of the notes, what decides last bits
+}
 
 func (c *comparer) add(kind Kind, name, a, b string) {
 	d := Difference{Kind: kind, Name: name, A: short(a), B: short(b)}
@@ -147,12 +155,9 @@ func CompareWeights(a, b []Weights) []Difference {
 
 func (c *comparer) device(a, b *Receipt) {
 	c.equal(KindNote, "program", a.Program, b.Program)
-	x, y := &a.Device, &b.Device
-	c.equal(KindNote, "device", x.Name, y.Name)
-	c.equal(KindNote, "driver", x.Driver, y.Driver)
-	c.equal(KindNote, "vulkan", x.API, y.API)
-	c.equal(KindNote, "kernel tier", x.Kernels, y.Kernels)
-	c.variants(x.Shaders, y.Shaders)
+	c.equal(KindNote, "vulkan", a.Device.API, b.Device.API)
+	c.rounding(a, b)
+	c.variants(a.Device.Shaders, b.Device.Shaders)
 }
 
 // variants sums up which kernels differ in one note: there are hundreds.
@@ -172,6 +177,7 @@ func (c *comparer) variants(a, b map[string]string) {
 	}
 	if len(changed) > 0 {
 		c.add(KindNote, "code of kernel variants "+some(changed), "one", "another")
+		c.suspects = append(c.suspects, c.Notes[len(c.Notes)-1])
 	}
 	if len(onlyA)+len(onlyB) > 0 {
 		c.add(KindNote, "kernel variants that only one used", some(onlyA), some(onlyB))

@@ -222,6 +222,9 @@ func (r *Receipt) checkMachine(c *checker) {
 	for _, t := range []Pair{{"name", r.Device.Name}, {"driver", r.Device.Driver}, {"api", r.Device.API}, {"kernels", r.Device.Kernels}} {
 		c.name("device."+t.Name, t.Value)
 	}
+	if err := r.Rounding.Check(); err != nil {
+		c.fail("%w", err)
+	}
 	c.list("device.variants", len(r.Device.Shaders))
 	c.list("device.tuned", len(r.Device.Tuned))
 	c.name("plan.decode_tiles", r.Plan.Tiles)

@@ -27,6 +27,7 @@ type Receipt struct {
 	Picture  *Picture  `json:"picture,omitempty"`
 	Weights  []Weights `json:"weights"`
 	Device   Device    `json:"device"`
+	Rounding Rounding  `json:"rounding"`
 	Plan     Plan      `json:"plan"`
 	Timings  Timings   `json:"timings"`
 	Digests  Digests   `json:"digests"`

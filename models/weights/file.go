@@ -25,6 +25,8 @@ type File struct {
 	mu      sync.Mutex
 	mapping mmap.MMap
 	close   func() error
+	handle  *os.File    // nil for a file in memory
+	opened  os.FileInfo // as the file was then
 }
 
 // Open maps a safetensors or GGUF file and checks its whole header; no tensor data is read. Which of the two it is
@@ -61,7 +63,7 @@ func openMapped(path string, f *os.File) (*File, error) {
 	if err != nil {
 		return nil, errors.Join(err, mapping.Unmap())
 	}
-	file.mapping, file.close = mapping, f.Close
+	file.mapping, file.close, file.handle, file.opened = mapping, f.Close, f, info
 	for name, t := range file.tensors {
 		t.file = f
 		file.tensors[name] = t

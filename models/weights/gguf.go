@@ -59,14 +59,17 @@ func ggmlOther(id uint32) string {
 
 // parseGGUF checks the header of a whole GGUF file in memory and makes the views.
 func parseGGUF(path string, data []byte) (*File, error) {
-	r := ggufReader{data: data, at: len(ggufMagic), limit: min(len(data), maxHeader), long: map[string]string{}}
+	r := ggufReader{data: data, at: len(ggufMagic), limit: min(len(data), maxHeader), long: map[string]string{}, shapes: map[string][]int{}}
 	head, err := r.header()
 	if err != nil {
 		return nil, err
 	}
 	entries := make([]entry, head.tensors)
 	for i := range entries {
-		if entries[i], err = r.tensor(); err != nil {
+		if entries[i], err = r.tensor(); err == nil {
+			err = entries[i].reshape(r.shapes[entries[i].name])
+		}
+		if err != nil {
 			return nil, fmt.Errorf("tensor %d of %d: %w", i+1, head.tensors, err)
 		}
 	}
@@ -114,6 +117,8 @@ type ggufReader struct {
 	at    int
 	limit int               // a header does not go beyond it
 	long  map[string]string // texts of a tokenizer, by their keys
+	// shapes are those of tensors that lie in another shape.
+	shapes map[string][]int
 }
 
 type ggufHead struct {

@@ -280,6 +280,7 @@ func TestAFolderWithAGGUFFileIsACheckpoint(t *testing.T) {
 
 func FuzzOpenGGUF(f *testing.F) {
 	f.Add(ggufSample())
+	f.Add(comfyGGUF("wan", "a.weight", ggufI32, i32s(2, 32), 2, []int{1, 64}, 8, 68))
 	f.Add(ggufOf(magic3, 1, 0, "a", uint32(1), 4, uint32(0), 0, make([]byte, 64)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if !bytes.HasPrefix(data, []byte(ggufMagic)) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 )
 
 // Types of GGUF metadata (ggml, docs/gguf.md, enum gguf_metadata_value_type).
@@ -49,6 +50,9 @@ func (r *ggufReader) value(key string) (string, error) {
 	case ggufString:
 		return r.text(key)
 	case ggufArray:
+		if name, ok := strings.CutPrefix(key, comfyShape); ok {
+			return "", r.shape(name)
+		}
 		return "", r.array()
 	}
 	size := ggufSize(kind)
@@ -82,11 +86,7 @@ func (r *ggufReader) text(key string) (string, error) {
 
 // array passes over an array of numbers or strings.
 func (r *ggufReader) array() error {
-	kind, err := r.u32()
-	if err != nil {
-		return err
-	}
-	n, err := r.u64()
+	kind, n, err := r.arrayHead()
 	if err != nil {
 		return err
 	}
@@ -111,6 +111,14 @@ func (r *ggufReader) array() error {
 		}
 	}
 	return nil
+}
+
+// arrayHead reads the type of an array's values and how many there are.
+func (r *ggufReader) arrayHead() (kind uint32, n uint64, err error) {
+	if kind, err = r.u32(); err == nil {
+		n, err = r.u64()
+	}
+	return kind, n, err
 }
 
 // ggufText writes a value of fixed size.

@@ -22,7 +22,7 @@ func Components() []Component { return []Component{DiT, VAE, Qwen, CLIP} }
 func (c Component) canonical(name string) (string, bool) {
 	switch c {
 	case DiT:
-		return name, !strings.Contains(name, "rope_embeddings.args") && !strings.Contains(name, "freqs")
+		return canonicalDiT(name)
 	case Qwen:
 		return canonicalQwen(name)
 	case CLIP:
