@@ -40,14 +40,14 @@ func TestCompileMakesPipelinesBesideEachOtherAndComputesNothing(t *testing.T) {
 	if err := c.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if c.Count != 4 || c.Took() < slowCompile || c.Took() > 4*slowCompile {
-		t.Errorf("%d pipelines in %v, want 4 in less than one after the other takes", c.Count, c.Took())
+	if c.Count() != 4 || c.Took() < slowCompile || c.Took() > 4*slowCompile {
+		t.Errorf("%d pipelines in %v, want 4 in less than one after the other takes", c.Count(), c.Took())
 	}
 	if after := d.Compute().Counters(); after != before {
 		t.Errorf("work was recorded: %+v, then %+v", before, after)
 	}
-	if again := d.Compile(t.Context(), fills(x, 4)); again.Count != 0 || again.Wait(t.Context()) != nil {
-		t.Errorf("%d pipelines were made again", again.Count)
+	if again := d.Compile(t.Context(), fills(x, 4)); again.Count() != 0 || again.Wait(t.Context()) != nil {
+		t.Errorf("%d pipelines were made again", again.Count())
 	}
 	start = time.Now()
 	fills(x, 4)(d.Compute())

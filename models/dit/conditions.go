@@ -246,6 +246,9 @@ func (p *Pass) textBlocks(ctx context.Context, w *textWork, times []float32, sta
 		if err := m.device.Compute().Finish(ctx); err != nil { // so that the next block can lie in this one's memory
 			return err
 		}
+		if m.device.Rehearsing() { // the others need the same kernels
+			break
+		}
 	}
 	return nil
 }

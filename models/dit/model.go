@@ -290,6 +290,9 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 		if err := s.swap.Release(i, stream); err != nil {
 			return err
 		}
+		if stream.Device().Rehearsing() { // the others need the same kernels
+			break
+		}
 	}
 	return nil
 }

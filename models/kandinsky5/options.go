@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/models/load"
@@ -160,7 +161,9 @@ type Stats struct {
 	PeakPinned int64           `json:"peak_pinned_bytes"`
 	Skipped    int             `json:"skipped_passes"`
 	AfterSteps time.Duration   `json:"after_steps_ns"` // between steps, for states and for what Request.AfterStep does
-	StepsMade  int             `json:"steps_made"`     // by this call: fewer than the settings' where a state was continued
+	// Kernels counts pipelines that were compiled: ahead, while weights were read, and late, where they were needed.
+	Kernels   engine.PipelineCounts `json:"kernels"`
+	StepsMade int                   `json:"steps_made"` // by this call: fewer than the settings' where a state was continued
 	// Rounding is how far weights are from the checkpoint's, with Options.Linear.
 	Rounding *load.RoundingReport `json:"rounding,omitempty"`
 }

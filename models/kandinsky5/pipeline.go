@@ -189,13 +189,41 @@ type run struct {
 	timed     bool          // the device measures time
 	clock     engine.Clock
 	trace     swap.Trace
-	prepared  *Prepared // nil where the prompts are still to be encoded
-	digest    *digester // nil when nobody asks for digests
+	prepared  *Prepared         // nil where the prompts are still to be encoded
+	digest    *digester         // nil when nobody asks for digests
+	compiling *engine.Compiling // the kernels to come
 }
 
 // Generate makes a video. Errors about the request wrap ErrRequest and come before any work. A cancelled context ends
 // the work at the next step or tile and gives everything back.
 func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
+	g, err := p.newRun(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer g.release()
+	if err := g.choose(r); err != nil {
+		return nil, err
+	}
+	clip, err := g.rehearsedGenerate(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		p.nets.qwen4Bits.Forget()
+		return nil, oneline.Join(err, p.freeTransformer())
+	}
+	if p.opts.Offload {
+		if err := p.freeTransformer(); err != nil {
+			return nil, err
+		}
+	}
+	g.learn()
+	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Plan: g.plan, Trace: g.trace, Digests: g.digest.digests()}, nil
+}
+
+// newRun resolves a request. The caller releases the run.
+func (p *Pipeline) newRun(ctx context.Context, r Request) (*run, error) {
 	settings, err := Resolve(p.ckpt.Config, r)
 	if err != nil {
 		return nil, err
@@ -213,40 +241,34 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	}
 	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, from: settings.resume, progress: r.Progress, told: r.Expanding,
 		afterStep: r.AfterStep, preview: r.Preview, prepared: r.Prepared}
-	defer g.release()
 	if r.Digests {
 		g.digest = &digester{device: p.device, log: p.log}
-		defer g.digest.close()
 	}
 	if err := g.checkState(); err != nil {
+		g.release()
 		return nil, err
 	}
-	if err := g.choose(r); err != nil {
-		return nil, err
-	}
-	clip, err := g.timedGenerate(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		p.nets.qwen4Bits.Forget()
-		return nil, oneline.Join(err, p.freeTransformer())
-	}
-	if p.opts.Offload {
-		if err := p.freeTransformer(); err != nil {
-			return nil, err
-		}
-	}
-	g.learn()
-	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Plan: g.plan, Trace: g.trace, Digests: g.digest.digests()}, nil
+	return g, nil
 }
 
 // release gives back what stages left.
 func (g *run) release() {
+	g.digest.close()
 	g.device.LimitDeviceMemory(0)
 	for _, a := range g.arenas {
 		a.Release()
 	}
+}
+
+// rehearsedGenerate compiles kernels beside the work.
+func (g *run) rehearsedGenerate(ctx context.Context) (*Clip, error) {
+	before := g.device.Pipelines()
+	g.compiling = g.rehearse(ctx)
+	clip, err := g.timedGenerate(ctx)
+	g.compiling.Stop()
+	g.stats.Kernels = g.device.Pipelines().Since(before)
+	g.log.Debug("kernels", "compiled", g.stats.Kernels.Made, "when they were needed", g.stats.Kernels.Late, "waited", g.stats.Kernels.Waited, "rehearsal", g.compiling.Wait(ctx))
+	return clip, err
 }
 
 // timedGenerate compares the clocks first.

@@ -102,6 +102,9 @@ func (p Params) Free(d *engine.Device) { d.FreeRegion(p.mem) }
 
 // upload reads runs of tensors into a staging buffer and copies each run.
 func (p Params) upload(ctx context.Context, d *engine.Device, r Reader, label string) error {
+	if d.Rehearsing() {
+		return nil
+	}
 	piece := int64(pieceBytes)
 	for budget, left := d.Mem.Budget(memory.Upload); budget > 0 && piece > leastPieceBytes && p.group.staging(piece) > left-leastPieceBytes; {
 		piece /= 2
