@@ -12,19 +12,17 @@ import (
 func TestARehearsalCompilesAllThatARunNeeds(t *testing.T) {
 	c := smallCheckpoint(t)
 	cached := guidedRequest()
-	cached.MagCache, cached.Steps = true, 8
-	whole := engine.TestLimits{}
+	cached.MagCache, cached.Steps = true, 6
+	c.Config.MagRatios = []float64{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
+	small := engine.TestLimits{MaxAllocation: 4 << 20, MaxDispatchCost: 1e7, MaxStorageRange: 1 << 20, SingleQueue: true}
 	for name, run := range map[string]struct {
 		limits  engine.TestLimits
 		opts    Options
 		request Request
 	}{
-		"guided":            {whole, Options{BlocksInMemory: 2}, guidedRequest()},
-		"as planned, int8":  {whole, Options{Auto: true, Linear: load.LinearInt8}, pictureRequest()},
-		"magcache":          {whole, Options{Offload: true, HostWeights: load.Int8Weights, BlocksInMemory: 1}, cached},
-		"4 bits, fp32":      {whole, Options{QuantizeQwen: true, Precision: load.Float32}, pictureRequest()},
-		"small allocations": {engine.TestLimits{MaxAllocation: 1 << 20, MaxDispatchCost: 1e7, MaxStorageRange: 1 << 20, SingleQueue: true}, Options{HeadGroups: 2}, pictureRequest()},
-		"fragments":         {engine.TestLimits{EmulateFragments: true}, Options{}, pictureRequest()},
+		"magcache":         {engine.TestLimits{}, Options{Offload: true, HostWeights: load.Int8Weights, BlocksInMemory: 1}, cached},
+		"as planned, int8": {engine.TestLimits{EmulateFragments: true}, Options{Auto: true, Linear: load.LinearInt8, QuantizeQwen: true}, pictureRequest()},
+		"a small device":   {small, Options{HeadGroups: 2, Precision: load.Float32}, pictureRequest()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := enginetest.OpenWith(t, engine.Options{Limits: run.limits})
