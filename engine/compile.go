@@ -124,6 +124,17 @@ func (c *Compiling) keep(err error) {
 	}
 }
 
+// Main returns the shader variant in which most of work's operations are done, "" for work without calls. Nothing is computed.
+func (d *Device) Main(work func(s *Stream)) string {
+	cost, most := map[string]float64{}, ""
+	work(&Stream{Name: "notes", device: d, note: func(c Call) {
+		if cost[c.Shader] += c.Cost; most == "" || cost[c.Shader] > cost[most] {
+			most = c.Shader
+		}
+	}})
+	return most
+}
+
 // Unused is a small tensor of the device that nobody reads or writes: it can stand for tensors of any size in work for
 // Compile.
 func (d *Device) Unused() Tensor { return d.dummy }
