@@ -104,6 +104,8 @@ type Request struct {
 	// Expanding, if not nil, is called with the expanded prompt so far whenever it has grown, on the goroutine of Generate.
 	Expanding func(text string)
 	Progress  func(Progress) // may be nil; called on the goroutine of Generate
+	// Waiting, if not nil, is told now and then what the run waits for; on a goroutine of its own, never after Generate has returned.
+	Waiting func(Waiting)
 	// AfterStep, if not nil, is called after every step, on the goroutine of Generate; what it decides is done, and an error
 	// ends the run. The latents are copied to the host for it.
 	AfterStep func(Finished) (Decision, error)
@@ -133,6 +135,12 @@ type Progress struct {
 	Stage       Stage
 	Done, Total int   // parts of the stage: steps, tiles
 	DeviceBytes int64 // device memory in use
+}
+
+// Waiting tells what is done before a stage can go on. Nothing of it is what the zero value says.
+type Waiting struct {
+	Read, ToRead int64 // bytes of the transformer's blocks
+	Compiling    int   // kernels that are still to be compiled, those of later stages too
 }
 
 // Result is a finished video.

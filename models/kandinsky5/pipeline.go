@@ -192,6 +192,7 @@ type run struct {
 	prepared  *Prepared         // nil where the prompts are still to be encoded
 	digest    *digester         // nil when nobody asks for digests
 	compiling *engine.Compiling // the kernels to come
+	reading   reading
 }
 
 // Generate makes a video. Errors about the request wrap ErrRequest and come before any work. A cancelled context ends
@@ -264,7 +265,9 @@ func (g *run) release() {
 func (g *run) rehearsedGenerate(ctx context.Context) (*Clip, error) {
 	before := g.device.Pipelines()
 	g.compiling = g.rehearse(ctx)
+	silence := g.tellWaiting()
 	clip, err := g.timedGenerate(ctx)
+	silence()
 	g.compiling.Stop()
 	g.stats.Kernels = g.device.Pipelines().Since(before)
 	g.log.Debug("kernels", "compiled", g.stats.Kernels.Made, "when they were needed", g.stats.Kernels.Late, "waited", g.stats.Kernels.Waited, "rehearsal", g.compiling.Wait(ctx))
@@ -368,6 +371,8 @@ func (g *run) loadTransformer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	options.Visual.Reading = g.reading.set
+	defer g.reading.set(0, 0)
 	model, err := dit.New(ctx, g.device, g.transformerReader(), g.ckpt.ditConfig(), options)
 	if err != nil {
 		return err
