@@ -33,7 +33,7 @@ const (
 
 // begin returns the open command buffer, submitting a full one first. nil after an error, and where calls are only noted.
 func (s *Stream) begin(cost float64) *commands {
-	if s.notes != nil {
+	if s.note != nil {
 		return nil
 	}
 	if c := s.current; c != nil && (c.count >= maxCommands || (cost > 0 && c.cost > 0 && c.cost+cost > 2*s.device.caps.MaxDispatchCost) ||
@@ -165,7 +165,7 @@ func (s *Stream) WaitValue(ctx context.Context, value uint64) error {
 // AwaitValue is WaitValue for other goroutines than the one that records the stream: the stream does not keep an error.
 func (s *Stream) AwaitValue(ctx context.Context, value uint64) error {
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil || s.note != nil {
 			return err
 		}
 		if err := s.line.Wait(value, 100*time.Millisecond); !errors.Is(err, vk.ErrTimeout) {
@@ -181,6 +181,9 @@ func (s *Stream) waitSubmitted() error {
 
 // reached returns the timeline's value; after a lost device everything counts as reached, so that memory is freed.
 func (s *Stream) reached() uint64 {
+	if s.note != nil {
+		return ^uint64(0)
+	}
 	v, err := s.line.Value()
 	if err != nil {
 		return ^uint64(0)
@@ -206,7 +209,7 @@ func (s *Stream) recycle() {
 // that will not come is let go. It works after an error too; only a lost device makes it fail, on which nothing waits.
 func (s *Stream) Skip(to uint64) error {
 	submitted := s.submitted.Load()
-	if to <= submitted {
+	if to <= submitted || s.note != nil {
 		return nil
 	}
 	err := s.line.Wait(submitted, math.MaxInt64)
@@ -228,6 +231,9 @@ func (s *Stream) Drain() error {
 
 // Close waits for what was submitted and gives a stream made by NewCopyStream back.
 func (s *Stream) Close() error {
+	if s.note != nil {
+		return nil
+	}
 	err := s.line.Wait(s.submitted.Load(), math.MaxInt64)
 	if err != nil {
 		s.fail(err)

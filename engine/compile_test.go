@@ -68,14 +68,14 @@ func TestCompileMakesPipelinesBesideEachOtherAndComputesNothing(t *testing.T) {
 	if err := c.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if c.Count != 4 || g.made.Load() != 4 || c.Took() <= 0 {
-		t.Errorf("%d pipelines, %d made in %v, want 4", c.Count, g.made.Load(), c.Took())
+	if c.Count() != 4 || g.made.Load() != 4 || c.Took() <= 0 {
+		t.Errorf("%d pipelines, %d made in %v, want 4", c.Count(), g.made.Load(), c.Took())
 	}
 	if after := d.Compute().Counters(); after != before {
 		t.Errorf("work was recorded: %+v, then %+v", before, after)
 	}
-	if again := d.Compile(t.Context(), fills(x, 4)); again.Count != 0 || again.Wait(t.Context()) != nil {
-		t.Errorf("%d pipelines were made again", again.Count)
+	if again := d.Compile(t.Context(), fills(x, 4)); again.Count() != 0 || again.Wait(t.Context()) != nil {
+		t.Errorf("%d pipelines were made again", again.Count())
 	}
 	fills(x, 4)(d.Compute())
 	if err := d.Compute().Finish(t.Context()); err != nil {

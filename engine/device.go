@@ -31,9 +31,10 @@ type Device struct {
 	watch     watch
 	compute   *Stream
 	transfer  *Stream
-	copyQueue *queue // of transfer and of further copy streams
-	shared    bool   // compute and transfer are the same queue
-	dummy     Tensor // bound where an optional input is left out
+	copyQueue *queue     // of transfer and of further copy streams
+	shared    bool       // compute and transfer are the same queue
+	dummy     Tensor     // bound where an optional input is left out
+	note      func(Call) // not nil: a rehearsal, see Rehearse
 
 	mu          sync.Mutex // guards what follows
 	condemned   []condemned
@@ -242,6 +243,9 @@ func (d *Device) Transfer() *Stream { return d.transfer }
 // NewCopyStream returns a stream on the transfer queue, with a timeline that nobody else moves. Its owner closes it, before
 // the device; memory that it uses must be freed after that.
 func (d *Device) NewCopyStream(name string) (*Stream, error) {
+	if d.Rehearsing() {
+		return d.noting(name), nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if n := len(d.idleStreams); n > 0 {

@@ -40,7 +40,7 @@ func (s *Stream) Choose(describe func() Operation) string {
 	t.mu.RLock()
 	explorer := t.explorer
 	t.mu.RUnlock()
-	if explorer != nil && s.notes == nil {
+	if explorer != nil && s.note == nil {
 		explorer(s, o)
 	}
 	return t.Choice(o.Kernel, o.Shape)

@@ -23,6 +23,7 @@ type Options struct {
 	CacheDir     string // where compiled pipelines are kept; "": nowhere
 	Shorter      int    // dispatches and submits do at most a part, 1/Shorter, of what they would; 0: all
 	Timings      bool   // measure every call with timestamp queries
+	CompileLate  bool   // make pipelines when they are first used and not ahead of that (Device.Rehearse), to compare
 	Marks        bool   // measure only marks (Stream.Mark), which costs next to nothing
 
 	Log    *slog.Logger // nil: silent

@@ -22,6 +22,7 @@ type pipelines struct {
 	file   string // where the cache is saved, "" nowhere
 
 	mu             sync.Mutex // guards what follows
+	counts         PipelineCounts
 	byKey          map[pipelineKey]*making
 	saved          int  // bytes of the cache as loaded or last saved
 	ending, closed bool // no more are made; all are gone
@@ -30,6 +31,7 @@ type pipelines struct {
 // making is a pipeline that is made, or about to be: each is made once, by whoever asks for it first.
 type making struct {
 	done     chan struct{} // closed when pipeline or err is there
+	used     bool          // by a call that was recorded; guarded by pipelines.mu
 	pipeline *pipeline
 	err      error
 }
@@ -65,8 +67,8 @@ func (d *Device) Used() map[string]string {
 	d.pipelines.mu.Lock()
 	defer d.pipelines.mu.Unlock()
 	out := map[string]string{}
-	for key := range d.pipelines.byKey {
-		if _, ok := out[key.shader]; !ok {
+	for key, m := range d.pipelines.byKey {
+		if _, ok := out[key.shader]; !ok && m.used {
 			out[key.shader] = CodeHash(key.shader)
 		}
 	}
@@ -85,30 +87,74 @@ func (p *pipelines) has(key pipelineKey) bool {
 	return p.byKey[key] != nil
 }
 
-// get returns the pipeline for a call, compiling it the first time. It may be called by several goroutines: they compile
-// different pipelines at once, and wait for each other where they need the same.
-func (p *pipelines) get(c Call) (*pipeline, error) {
+// PipelineCounts tell how many pipelines a device has made and how long recording waited for them.
+type PipelineCounts struct {
+	Made   int           `json:"made"`
+	Late   int           `json:"made_at_first_use"` // of these, not ahead of it
+	Waited time.Duration `json:"waited_ns"`         // until pipelines were there, also those that others were making
+}
+
+// Since returns what was counted after an earlier reading of the same counts.
+func (c PipelineCounts) Since(earlier PipelineCounts) PipelineCounts {
+	return PipelineCounts{Made: c.Made - earlier.Made, Late: c.Late - earlier.Late, Waited: c.Waited - earlier.Waited}
+}
+
+// Pipelines returns what was counted since the device was opened.
+func (d *Device) Pipelines() PipelineCounts {
+	d.pipelines.mu.Lock()
+	defer d.pipelines.mu.Unlock()
+	return d.pipelines.counts
+}
+
+// get returns the pipeline for a call, compiling it the first time; use says that the call is being recorded. It may be called by
+// several goroutines: they compile different pipelines at once, and wait for each other where they need the same.
+func (p *pipelines) get(c Call, use bool) (*pipeline, error) {
 	key := keyOf(c)
 	p.mu.Lock()
 	m := p.byKey[key]
-	if m == nil && p.ending {
+	if m != nil {
+		m.used = m.used || use
+		p.mu.Unlock()
+		return p.await(m, use)
+	}
+	if p.ending {
 		p.mu.Unlock()
 		return nil, errors.New("the device is being closed")
 	}
-	if m == nil {
-		m = &making{done: make(chan struct{}), err: errors.New("the pipeline was not made")}
-		p.byKey[key] = m
-		p.mu.Unlock()
-		defer close(m.done)
-		if m.pipeline, m.err = p.make(c); m.err != nil {
-			p.mu.Lock()
-			delete(p.byKey, key) // the next one to ask tries again
-			p.mu.Unlock()
-		}
-		return m.pipeline, m.err
-	}
+	m = &making{done: make(chan struct{}), used: use, err: errors.New("the pipeline was not made")}
+	p.byKey[key] = m
 	p.mu.Unlock()
+	defer close(m.done)
+	start := time.Now()
+	m.pipeline, m.err = p.make(c)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m.err != nil {
+		delete(p.byKey, key) // the next one to ask tries again
+		return nil, m.err
+	}
+	p.counts.Made++
+	if use {
+		p.counts.Late++
+		p.counts.Waited += time.Since(start)
+	}
+	return m.pipeline, nil
+}
+
+// await waits for a pipeline that another goroutine makes, or has made.
+func (p *pipelines) await(m *making, use bool) (*pipeline, error) {
+	select {
+	case <-m.done:
+		return m.pipeline, m.err
+	default:
+	}
+	start := time.Now()
 	<-m.done
+	if use {
+		p.mu.Lock()
+		p.counts.Waited += time.Since(start)
+		p.mu.Unlock()
+	}
 	return m.pipeline, m.err
 }
 

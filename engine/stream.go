@@ -49,7 +49,7 @@ type Stream struct {
 	computes  bool // the queue can run shaders, so barriers name that stage
 	spans     []Span
 	counters  Counters
-	notes     *[]Call // not nil: calls are noted here and nothing is recorded, see Device.Compile
+	note      func(Call) // not nil: it gets the calls and nothing is recorded, see Device.Compile
 
 	omitBarrier, omitWait int
 }
@@ -99,13 +99,13 @@ func (s *Stream) Dispatch(c Call) {
 	if s.err != nil {
 		return
 	}
-	if s.notes != nil {
-		*s.notes = append(*s.notes, c)
+	if s.note != nil {
+		s.note(c)
 		return
 	}
 	start := time.Now()
 	defer func() { s.counters.RecordTime += time.Since(start) }()
-	p, err := s.device.pipelines.get(c)
+	p, err := s.device.pipelines.get(c, true)
 	if err != nil {
 		s.fail(err)
 		return
@@ -256,7 +256,7 @@ func (s *Stream) barrier() {
 // Wait makes what is recorded from now on wait until another stream has reached a value. It costs no host wait; work
 // recorded before is submitted first.
 func (s *Stream) Wait(p Point) {
-	if s.err != nil || s.notes != nil || p.Stream == s {
+	if s.err != nil || s.note != nil || p.Stream == s {
 		return
 	}
 	if s.current != nil && s.current.count > 0 {

@@ -33,7 +33,7 @@ func (s *Stream) Time(label string, work func()) {
 	if s.err != nil {
 		return
 	}
-	if s.notes != nil {
+	if s.note != nil {
 		work()
 		return
 	}

@@ -50,7 +50,11 @@ func (h hostCopies) fill(ctx context.Context, s *Swapper, blocks []int, more fun
 		}
 		h[block] = region
 		dst := region.Bytes()[:s.source.BlockBytes()]
-		group.Go(func() error { return s.source.Read(reading, block, dst) })
+		group.Go(func() error {
+			err := s.source.Read(reading, block, dst)
+			s.tellRead()
+			return err
+		})
 	}
 	err := group.Wait() // also before an error of this goroutine's: regions are being written
 	count.ReadTime += time.Since(start)

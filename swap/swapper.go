@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -23,6 +24,8 @@ type Config struct {
 	// Repeat makes each copy of a streamed block move its bytes so many times, so that a run can be measured as on a slower
 	// bus; 0: once. Counters count them once.
 	Repeat float64
+	// Reading, if set, is told by New how much of what it reads has been read, in bytes. Several goroutines call it.
+	Reading func(done, total int64)
 }
 
 // Swapper brings blocks to the device and keeps them there as its plan says.
@@ -37,6 +40,8 @@ type Swapper struct {
 	held    []int  // per block: the load it is held by, −1
 	fresh   []bool // per resident block: read since it was last acquired
 	counter Counters
+
+	blocksRead atomic.Int64 // by New
 
 	spansMu sync.Mutex
 	spans   []engine.Span // guarded by spansMu
@@ -142,6 +147,9 @@ func (s *Swapper) start(ctx context.Context) error {
 		}
 		s.slots = append(s.slots, region)
 	}
+	if s.device.Rehearsing() {
+		return nil
+	}
 	if err := s.loadResidents(ctx, func(int) bool { return true }); err != nil {
 		return err
 	}
@@ -189,6 +197,7 @@ func (s *Swapper) loadResidents(ctx context.Context, wanted func(i int) bool) er
 		if err := s.source.Read(ctx, block, staging[k].Bytes()[:s.source.BlockBytes()]); err != nil {
 			return err
 		}
+		s.tellRead()
 		size := used(s.source, staging[k])
 		transfer.CopyRange(rangeOf(s.slots[home], size), rangeOf(staging[k], size))
 		value, err := transfer.Flush()
@@ -199,6 +208,16 @@ func (s *Swapper) loadResidents(ctx context.Context, wanted func(i int) bool) er
 		s.counter.Bytes += size
 	}
 	return transfer.Finish(ctx)
+}
+
+// tellRead counts a block that was read.
+func (s *Swapper) tellRead() {
+	if s.config.Reading == nil {
+		return
+	}
+	waiting, _ := s.config.Tier.Pins(len(s.config.Plan.Streamed), s.config.Pinned, s.config.Ring)
+	all := s.config.Plan.Blocks - len(s.config.Plan.Streamed) + waiting
+	s.config.Reading(s.blocksRead.Add(1)*s.source.BlockBytes(), int64(all)*s.source.BlockBytes())
 }
 
 // copyBlock records the copy of a load's block from host memory, between marks, and returns its bytes.
@@ -222,6 +241,9 @@ func (s *Swapper) copyBlock(load Load, from memory.Region) int64 {
 // Blocks are acquired in order, 0 … n−1, pass after pass.
 func (s *Swapper) Acquire(ctx context.Context, i int) (Block, error) {
 	s.counter.Accesses++
+	if s.device.Rehearsing() { // blocks are alike
+		return Block{Mem: s.slots[0], Fresh: true}, nil
+	}
 	if home := s.config.Plan.Home[i]; home >= 0 {
 		s.counter.Hits++
 		fresh := s.fresh[i]

@@ -33,6 +33,7 @@ type benchOptions struct {
 	synthetic, resident     bool
 	guided, noTimings, json bool
 	start                   bool // compare the start with reading the files
+	late                    bool // compile kernels where they are needed
 	passes, kernels, blocks int
 	pinned                  int // blocks of the mixed tier
 }
@@ -51,6 +52,7 @@ func benchStepCommand() *command {
 	var o benchOptions
 	f := o.registerWork(cmd)
 	f.BoolVar(&o.start, "start", false, "read the checkpoint's files once first, and compare the start with that")
+	f.BoolVar(&o.late, "compile-late", false, "compile kernels when they are needed, not while the weights are read, to compare")
 	f.BoolVar(&o.resident, "resident", false, "keep all blocks on the device, whatever the configuration says")
 	f = o.registerDevice(cmd)
 	f.IntVar(&o.kernels, "kernel-times", 10, "list the `NUMBER` of kinds of kernels that took most time")
@@ -112,6 +114,7 @@ func (o *benchOptions) run(ctx context.Context, c *console, cmd *command) error 
 			reporter.Step(n)
 		}
 	}
+	engineOptions.CompileLate = o.late
 	var report *bench.Report
 	err = withDevice(ctx, engineOptions, func(d *engine.Device) (err error) {
 		if err := o.files.check(d); err != nil {
@@ -265,6 +268,7 @@ func printBench(w io.Writer, r *bench.Report, kernels int) error {
 		fmt.Sprintf("work\t%d s of %d×%d: %d visual and %d text tokens, %s of %s%s", r.Seconds, r.Size.Width, r.Size.Height, r.Tokens, r.TextTokens, branches, units.Rate(r.Work.Total(), "FLOP"), attention),
 		fmt.Sprintf("blocks\t%s; waiting in %s", r.PlanText, r.HostWeights),
 		fmt.Sprintf("start\t%s for the weights (pinned memory %s of it), %s for the text blocks", seconds(r.LoadTime), seconds(r.Swap.PinTime), seconds(r.TextTime)),
+		pipelinesRow(r.Pipelines),
 	}
 	if r.Rounding != nil {
 		rows = append(rows, fmt.Sprintf("linear\t%s", r.Rounding))
@@ -315,6 +319,11 @@ func stepNotes(r *bench.Report) []string {
 		notes = append(notes, fmt.Sprintf("%s over the bus a pass, at %s inside copies", memory.Size(r.BytesPerPass), units.Rate(r.CopyRate, "B/s")))
 	}
 	return notes
+}
+
+// pipelinesRow says which kernels were compiled when.
+func pipelinesRow(n engine.PipelineCounts) string {
+	return fmt.Sprintf("kernels\t%d compiled beside the start, %d when they were needed, %s waited for them", n.Made-n.Late, n.Late, seconds(n.Waited))
 }
 
 // printKernels lists where the last pass's time went.

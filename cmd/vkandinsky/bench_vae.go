@@ -117,6 +117,7 @@ func printVAE(w io.Writer, r *bench.VAEReport, parts int) error {
 		fmt.Sprintf("device\t%s, %s, kernels %s, %s precision", r.Device, r.Driver, r.Kernels, r.Precision),
 		fmt.Sprintf("work\t%d frames of %d×%d, %s", r.Size.Frames, r.Size.Width, r.Size.Height, units.Rate(r.Work.Total(), "FLOP")),
 		fmt.Sprintf("start\t%s for the weights", seconds(r.LoadTime)),
+		pipelinesRow(r.Pipelines),
 	}
 	for k, n := range r.Rounds {
 		device := ""

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/progress"
+	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
 )
 
@@ -19,7 +22,7 @@ func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, 
 			stream.out = c.err
 		}
 		defer stream.end()
-		j.request.Expanding, j.request.Progress = stream.told, showProgress(reporter, stream)
+		j.request.Expanding, j.request.Progress, j.request.Waiting = stream.told, showProgress(reporter, stream), showWaiting(reporter)
 		defer func() {
 			if err == nil {
 				reporter.Done()
@@ -36,6 +39,27 @@ func (j *job) run(ctx context.Context, c *console, log *slog.Logger, show bool, 
 		log.Info("device", "name", d.Summary.Physical.Info.Name, "kernels", d.Caps().Tier)
 		return j.withPipeline(ctx, d, work)
 	})
+}
+
+// showWaiting says on the terminal what a run waits for.
+func showWaiting(r *progress.Reporter) func(kandinsky5.Waiting) {
+	return func(w kandinsky5.Waiting) { r.Note(waitingFor(w)) }
+}
+
+// waitingFor is what a run waits for in words, "" for nothing.
+func waitingFor(w kandinsky5.Waiting) string {
+	var parts []string
+	if w.ToRead > 0 {
+		parts = append(parts, fmt.Sprintf("reading %s of %s", memory.Size(w.Read), memory.Size(w.ToRead)))
+	}
+	switch w.Compiling {
+	case 0:
+	case 1:
+		parts = append(parts, "compiling 1 kernel")
+	default:
+		parts = append(parts, fmt.Sprintf("compiling %d kernels", w.Compiling))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // showProgress passes what the pipeline tells on to the terminal. A text that appears as it is written shows its own

@@ -104,6 +104,7 @@ type many struct {
 type progressFuncs struct {
 	expanding func(string)
 	progress  func(kandinsky5.Progress)
+	waiting   func(kandinsky5.Waiting)
 }
 
 // runMany makes all clips, after all of them have been checked.
@@ -148,7 +149,7 @@ func (m *many) run(ctx context.Context, c *console, o *generateOptions) ([]gener
 	j := *m.clips[0].job
 	j.keeper = m.keeper
 	err := j.run(ctx, c, m.log, !o.log.quiet, func(d *engine.Device, p *kandinsky5.Pipeline) error {
-		m.stages = progressFuncs{j.request.Expanding, j.request.Progress}
+		m.stages = progressFuncs{j.request.Expanding, j.request.Progress, j.request.Waiting}
 		return m.make(ctx, c, d, p, !o.log.quiet, func(g generated) error {
 			list = append(list, g)
 			switch {

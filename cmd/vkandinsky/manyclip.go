@@ -237,7 +237,7 @@ func (cl clip) claim(files map[string]string) error {
 func (m *many) request(k int) (r kandinsky5.Request, err error) {
 	cl := m.clips[k]
 	r = cl.job.request
-	r.Expanding, r.Progress, r.LoRA = m.stages.expanding, m.stages.progress, &cl.job.options.LoRA
+	r.Expanding, r.Progress, r.Waiting, r.LoRA = m.stages.expanding, m.stages.progress, m.stages.waiting, &cl.job.options.LoRA
 	was := cl.options.request.picture
 	switch {
 	case cl.resumed:

@@ -74,7 +74,7 @@ func (o *generateOptions) printPrompts(ctx context.Context, c *console, f *flags
 func (m *many) expand(ctx context.Context, c *console, show bool, written func(clip, string) error) error {
 	j := *m.clips[0].job
 	return j.run(ctx, c, m.log, show, func(d *engine.Device, p *kandinsky5.Pipeline) error {
-		m.stages = progressFuncs{j.request.Expanding, j.request.Progress}
+		m.stages = progressFuncs{j.request.Expanding, j.request.Progress, j.request.Waiting}
 		if err := m.admit(ctx, c, d, p, show); err != nil {
 			return err
 		}

@@ -93,6 +93,9 @@ func printStats(w io.Writer, g generated) error {
 		rows = append(rows, fmt.Sprintf("on the device\tcompute waited for copies %s (%.1f %% of the blocks' time), copies took %s, the copy queue was idle for %s",
 			seconds(t.Stall), 100*t.Stall.Seconds()/max(t.Compute.Seconds(), 1e-9), seconds(t.Copying), seconds(t.TransferIdle)))
 	}
+	if n := s.Kernels; n.Made > 0 {
+		rows = append(rows, pipelinesRow(n))
+	}
 	if s.Skipped > 0 {
 		rows = append(rows, fmt.Sprintf("MagCache\t%d passes skipped", s.Skipped))
 	}

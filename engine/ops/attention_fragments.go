@@ -42,6 +42,9 @@ var attentionFragmentTiles = []attentionFragments{
 // a workgroup of 256 queries, and 47,616 tokens make 186 of them a head.
 const fragmentDispatch = 8
 
+// FragmentDispatchCost is how many operations a dispatch of attention by fragments may have on a device.
+func FragmentDispatchCost(caps engine.Caps) float64 { return fragmentDispatch * caps.MaxDispatchCost }
+
 // fragmentHead is the head size of the kernel.
 const fragmentHead = 128
 

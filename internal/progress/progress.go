@@ -49,8 +49,9 @@ type Reporter struct {
 	mu      sync.Mutex      // guards what follows
 	text    strings.Builder // what is to be written next
 	stage   *stage
-	memory  int64 // bytes, 0 when unknown
-	drawn   int   // columns the line on the screen takes
+	memory  int64  // bytes, 0 when unknown
+	note    string // of the stage, and of the next
+	drawn   int    // columns the line on the screen takes
 	shownAt time.Time
 	stop    chan struct{}
 	stopped sync.WaitGroup
@@ -65,6 +66,7 @@ type stage struct {
 	firstDone   time.Time // when its first step was done: it is left out of the rate, as it warms things up
 	lastDone    time.Time
 	peak        int64
+	note        string // what it waits for
 }
 
 // New returns a reporter. Close it.
@@ -141,7 +143,7 @@ func (r *Reporter) Stage(name string, total int) {
 	r.write(func() {
 		r.end()
 		now := r.opt.Now()
-		r.stage = &stage{name: name, total: max(total, 0), begin: now, peak: r.memory}
+		r.stage = &stage{name: name, total: max(total, 0), begin: now, peak: r.memory, note: r.note}
 		r.shownAt = now
 		if r.line {
 			r.draw()
@@ -212,6 +214,39 @@ func (r *Reporter) Memory(bytes int64) {
 	if r.stage != nil {
 		r.stage.peak = max(r.stage.peak, bytes)
 	}
+}
+
+// Note says what the work waits for, "" for nothing, until the next note. It stands behind the stage's name; where lines are not
+// redrawn, it is printed no more often than they are.
+func (r *Reporter) Note(text string) {
+	if r == nil || !r.noted(text) || !r.out.TryLock() {
+		return
+	}
+	defer r.out.Unlock()
+	r.writeHolding(func() {
+		switch {
+		case r.stage == nil: // it ended meanwhile
+		case r.line:
+			r.draw()
+		default:
+			r.shownAt = r.opt.Now()
+			r.print(r.stage.text(r.shownAt, r.memory, unlimited))
+		}
+	})
+}
+
+// noted keeps a note and says whether it is time to show it.
+func (r *Reporter) noted(text string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	changed := r.note != text
+	r.note = text
+	if r.stage == nil || !changed {
+		return false
+	}
+	r.stage.note = text
+	since := r.opt.Now().Sub(r.shownAt)
+	return r.line && since >= redrawEvery || !r.line && text != "" && since >= r.opt.Every
 }
 
 // Logf prints a line of its own; a redrawn line stays below it.

@@ -39,6 +39,9 @@ func (s *stage) text(now time.Time, memory int64, width int) string {
 		head += fmt.Sprintf(" %d", s.done)
 	}
 	var parts []string // most urgent first
+	if s.note != "" {
+		parts = append(parts, s.note)
+	}
 	if left := s.left(now); left >= 0 {
 		parts = append(parts, clock(left)+" left")
 	} else {

@@ -13,7 +13,6 @@ import (
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/memory"
 	"github.com/vkandinsky/vkandinsky/models/dit"
-	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
@@ -62,6 +61,9 @@ type Report struct {
 	Work          Work          `json:"work_of_a_branch"`
 	SparseCounted bool          `json:"attention_counted_as_full"` // the model attends sparsely: the rate is of full attention's work
 
+	// Pipelines were compiled since the start: ahead, while the weights were read, and late, where they were needed.
+	Pipelines engine.PipelineCounts `json:"pipelines"`
+
 	Passes []Pass `json:"passes"`
 
 	PeakDevice   int64         `json:"peak_device_bytes"`
@@ -100,8 +102,11 @@ func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error
 		return nil, err
 	}
 	d.Mem.ResetPeak()
+	before := d.Pipelines()
 	start := time.Now()
-	m, err := dit.New(ctx, d, o.Weights, kandinsky5.DiTConfig(o.Config), dit.Options{Precision: o.Precision, Linear: o.Linear, Visual: o.Swap})
+	ahead := d.Rehearse(ctx, o.rehearse)
+	defer ahead.Stop()
+	m, err := o.open(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +127,7 @@ func Run(ctx context.Context, d *engine.Device, o Options) (_ *Report, err error
 	if err := errors.Join(err, m.Close()); err != nil {
 		return nil, err
 	}
+	r.Pipelines = d.Pipelines().Since(before)
 	r.finish(d, m.TakeCopies())
 	return r.Report, nil
 }
@@ -216,28 +222,21 @@ func (r *measured) passes(ctx context.Context, d *engine.Device, m *dit.Model, o
 	rng := rand.New(rand.NewPCG(1, 2))
 	var prompts []dit.Prompt
 	for range o.branches() {
-		p, err := randomPrompt(ctx, d, a, o.Config, rng)
+		p, err := o.randomPrompt(ctx, d, a, rng)
 		if err != nil {
 			return err
 		}
 		prompts = append(prompts, p)
 	}
-	g := o.Geometry
-	latents := a.Alloc("latents", engine.F32, g.LatentFrames, g.LatentHeight, g.LatentWidth, o.Config.Model.DiT.InVisualDim)
+	latents := o.latents(a)
 	if err := a.Err(); err != nil {
 		return err
 	}
 	if err := d.UploadF32(ctx, latents, normal(rng, int(latents.Elems()))); err != nil {
 		return err
 	}
-	size := dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth, RopeScale: kandinsky5.RopeScale(o.Config)}
 	start := time.Now()
-	options := dit.PassOptions{Size: size, Prompts: prompts, Times: o.times(), Packed: true}
-	pass, err := m.NewPass(ctx, options)
-	if short := (*memory.BudgetError)(nil); errors.As(err, &short) { // as a plan does without where memory is short
-		options.Packed = false
-		pass, err = m.NewPass(ctx, options)
-	}
+	pass, err := o.newPass(ctx, m, prompts)
 	if err != nil {
 		return err
 	}
@@ -289,8 +288,8 @@ func (r *measured) keep(start time.Time, took time.Duration, spans []engine.Span
 		return
 	}
 	begin := r.clock.At(start)
-	if len(r.Passes) == 1 {
-		r.second = begin
+	if len(r.Passes) == 1 && len(spans) > 0 {
+		r.second = spans[0].Start // not the host's time, which is known to what a submit takes
 	}
 	label := fmt.Sprintf("pass %d", len(r.Passes)+1)
 	r.Trace.Host = append(r.Trace.Host, engine.Span{Label: label, Start: begin, End: begin + float64(took)})
@@ -325,11 +324,9 @@ func (r *measured) blockBytes() int64 {
 }
 
 // randomPrompt makes an encoded prompt of the full length.
-func randomPrompt(ctx context.Context, d *engine.Device, a *engine.Arena, c *configs.Config, rng *rand.Rand) (dit.Prompt, error) {
-	p := dit.Prompt{
-		Text:   a.Alloc("text", engine.F32, c.Model.Qwen.MaxLength, c.Model.DiT.InTextDim),
-		Pooled: normal(rng, c.Model.DiT.InTextDim2),
-	}
+func (o Options) randomPrompt(ctx context.Context, d *engine.Device, a *engine.Arena, rng *rand.Rand) (dit.Prompt, error) {
+	p := o.prompt(a)
+	p.Pooled = normal(rng, len(p.Pooled))
 	if err := a.Err(); err != nil {
 		return p, err
 	}

@@ -37,6 +37,8 @@ type VAEReport struct {
 	Tiling    vae.Tiling    `json:"tiling"`
 	LoadTime  time.Duration `json:"load_ns"`
 	Work      VAEWork       `json:"work"` // of a round
+	// Pipelines were compiled: ahead, while the weights were read, and late, where they were needed.
+	Pipelines engine.PipelineCounts `json:"pipelines"`
 
 	Rounds []VAERound `json:"rounds"`
 
@@ -72,14 +74,17 @@ func RunVAE(ctx context.Context, d *engine.Device, o VAEOptions) (*VAEReport, er
 		return nil, err
 	}
 	defer v.Close()
+	before := d.Pipelines()
 	start := time.Now()
+	ahead := d.Rehearse(ctx, o.rehearse)
+	defer ahead.Stop()
 	if err := v.LoadDecoder(ctx); err != nil {
 		return nil, err
 	}
 	r.LoadTime = time.Since(start)
 	a := d.NewArena("bench latents")
 	defer a.Release()
-	latents := a.Alloc("latents", engine.F32, (o.Size.Frames-1)/4+1, o.Size.Height/8, o.Size.Width/8, o.Config.LatentChannels)
+	latents := o.latents(a)
 	if err := a.Err(); err != nil {
 		return nil, err
 	}
@@ -91,7 +96,7 @@ func RunVAE(ctx context.Context, d *engine.Device, o VAEOptions) (*VAEReport, er
 			return nil, fmt.Errorf("round %d of %d: %w", n+1, o.Rounds, err)
 		}
 	}
-	r.PeakDevice = d.Mem.Peak(memory.Device)
+	r.PeakDevice, r.Pipelines = d.Mem.Peak(memory.Device), d.Pipelines().Since(before)
 	return r, nil
 }
 

@@ -233,21 +233,28 @@ func (p *Pass) textBlocks(ctx context.Context, w *textWork, times []float32, sta
 	if m.text == nil {
 		return nil
 	}
+	s := m.device.Compute()
+	blocks, err := load.NewFeed(ctx, m.device, m.reader, m.text.Blocks(), m.text.Block, "text block")
+	if err != nil {
+		return err
+	}
+	defer blocks.Close()
 	for i := range m.text.Blocks() {
-		weights, err := load.Resident(ctx, m.device, m.reader, m.text.Block(i), "text block")
+		weights, err := blocks.Next(ctx)
+		if err == nil {
+			err = p.textBlockAt(w, params{weights}, i, times, states)
+		}
+		if err == nil {
+			_, err = s.Flush()
+		}
 		if err != nil {
 			return fmt.Errorf("text block %d: %w", i, err)
 		}
-		err = p.textBlockAt(w, params{weights}, i, times, states)
-		weights.Free(m.device)
-		if err != nil {
-			return fmt.Errorf("text block %d: %w", i, err)
-		}
-		if err := m.device.Compute().Finish(ctx); err != nil { // so that the next block can lie in this one's memory
-			return err
+		if m.device.Rehearsing() { // the others need the same kernels
+			break
 		}
 	}
-	return nil
+	return s.Finish(ctx)
 }
 
 // textBlockAt takes the states through one block.

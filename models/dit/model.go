@@ -54,6 +54,8 @@ type SwapOptions struct {
 	Adapters Adapters
 	// Repeat makes copies move their bytes so many times, to measure with a slower bus; 0: once.
 	Repeat float64
+	// Reading, if set, is told how much of the blocks has been read when they are loaded: see swap.Config.
+	Reading func(done, total int64)
 }
 
 // Adapters says where the products of low-rank adapters are added to the weights.
@@ -227,7 +229,7 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 			return nil, err
 		}
 	}
-	out.swap, err = swap.New(ctx, m.device, out.source(), swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Pinned: o.Pinned, Room: o.Room, Name: name, Repeat: o.Repeat})
+	out.swap, err = swap.New(ctx, m.device, out.source(), swap.Config{Plan: plan, Tier: o.Tier, Ring: o.Ring, Pinned: o.Pinned, Room: o.Room, Name: name, Repeat: o.Repeat, Reading: o.Reading})
 	if err != nil {
 		m.device.FreeRegion(out.room)
 		return nil, err
@@ -289,6 +291,9 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 		stream.Mark(fmt.Sprintf("block %d end", i))
 		if err := s.swap.Release(i, stream); err != nil {
 			return err
+		}
+		if stream.Device().Rehearsing() { // the others need the same kernels
+			break
 		}
 	}
 	return nil

@@ -70,7 +70,7 @@ func (r *Result) skipLoads(loads []load) {
 // rehearsal records a load's work at its least and its largest cost.
 func (l load) rehearsal(b *bench) func(s *engine.Stream) {
 	return func(s *engine.Stream) {
-		most := b.dev.Caps().MaxDispatchCost
+		most := l.mostCost(b.dev.Caps())
 		for _, cost := range []float64{most / leastPart, most} {
 			record, _ := l.prepare(b, cost)
 			record(s)
@@ -83,30 +83,42 @@ func (l load) rehearsal(b *bench) func(s *engine.Stream) {
 type load struct {
 	kernel  string
 	prepare func(b *bench, cost float64) (record func(s *engine.Stream), exact float64)
+	most    float64 // operations of a dispatch; 0: engine.Caps.MaxDispatchCost
+}
+
+func (l load) mostCost(c engine.Caps) float64 {
+	if l.most > 0 {
+		return l.most
+	}
+	return c.MaxDispatchCost
 }
 
 func loads(c engine.Caps) []load {
 	const dim = 2048
+	heads, most := 1, 0.0
+	if fragments(c) { // as runs compute attention
+		heads, most = 8, ops.FragmentDispatchCost(c)
+	}
 	return []load{
-		{linearLayer, func(b *bench, cost float64) (func(*engine.Stream), float64) {
+		{kernel: linearLayer, prepare: func(b *bench, cost float64) (func(*engine.Stream), float64) {
 			rows := max(int(cost/(2*dim*dim))&^63, 64) // more than matmul_gemv takes, and whole tiles
 			x, w, y := b.noise(engine.BF16, 1, rows, dim), b.noise(engine.BF16, 1, dim, dim), b.tensor(engine.BF16, rows, dim)
 			return func(s *engine.Stream) {
 				ops.Matmul(s, ops.MatmulArgs{X: x.Tensor, W: w.Tensor, Y: y, Half: half(c)})
 			}, 2 * float64(rows) * dim * dim
 		}},
-		{"attention", func(b *bench, cost float64) (func(*engine.Stream), float64) {
-			tokens := max(int(math.Sqrt(cost/(4*128)))&^63, 64)
+		{kernel: "attention", most: most, prepare: func(b *bench, cost float64) (func(*engine.Stream), float64) {
+			tokens := max(int(math.Sqrt(cost/float64(4*128*heads)))&^63, 64)
 			var in [3]engine.Tensor
 			for k := range in {
-				in[k] = b.noise(engine.BF16, 1, 1, tokens, 128).Tensor
+				in[k] = b.noise(engine.BF16, 1, heads, tokens, 128).Tensor // packed anew each time, which is noise too
 			}
-			out, scratch := b.tensor(engine.BF16, tokens, 1, 128), b.tensor(engine.U32, ops.AttentionScratch(1, 1))
+			out, scratch := b.tensor(engine.BF16, tokens, heads, 128), b.tensor(engine.U32, ops.AttentionScratch(heads, heads))
 			return func(s *engine.Stream) {
-				ops.Attention(s, ops.AttentionArgs{Q: in[0], K: in[1], V: in[2], Out: out, Half: half(c), Scratch: scratch})
-			}, 4 * 128 * float64(tokens) * float64(tokens)
+				ops.Attention(s, ops.AttentionArgs{Q: in[0], K: in[1], V: in[2], Out: out, Half: half(c), Scratch: scratch, Consume: fragments(c)})
+			}, float64(4*128*heads) * float64(tokens) * float64(tokens)
 		}},
-		{"convolution", func(b *bench, cost float64) (func(*engine.Stream), float64) {
+		{kernel: "convolution", prepare: func(b *bench, cost float64) (func(*engine.Stream), float64) {
 			const ch, width = 256, 128
 			rows := max(int(cost/(2*27*ch*ch*width)), 1)
 			x, w, y := b.noise(engine.F16, 1, 1, rows, width, ch), b.noise(engine.F16, 1, ch, 3, 3, 3, ch), b.tensor(engine.F16, 1, rows, width, ch)
@@ -123,7 +135,7 @@ const leastPart = 4096
 // longest measures the most costly dispatch of a load, or works it out from a smaller one where it might take too long or
 // too much memory. It starts small and grows eightfold.
 func (b *bench) longest(l load, quick bool) (Dispatch, error) {
-	most := b.dev.Caps().MaxDispatchCost
+	most := l.mostCost(b.dev.Caps())
 	step := Dispatch{Kernel: l.kernel}
 	for cost := most / leastPart; ; cost = min(8*cost, most) {
 		record, exact := l.prepare(b, cost)

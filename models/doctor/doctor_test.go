@@ -11,6 +11,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/engine/enginetest"
+	"github.com/vkandinsky/vkandinsky/shaders"
 )
 
 // strict examines under the validation layer, with new memory full of NaN.
@@ -459,5 +460,31 @@ func TestFindingsSurviveJSON(t *testing.T) {
 	}
 	if nan != 1 || !f.Lost {
 		t.Errorf("%d errors are NaN, want 1; lost %v", nan, f.Lost)
+	}
+}
+
+// TestTrialsComputeByFragmentsWhereRunsDo has fragments whose matrices are computed in fp32.
+func TestTrialsComputeByFragmentsWhereRunsDo(t *testing.T) {
+	o := strict()
+	o.Engine.Limits.EmulateFragments = true
+	r := Result{Status: OK}
+	var f Findings
+	o.examineAll(t.Context(), &f, &r, engine.TierFP16, func(c engine.Caps) []trial {
+		list := []trial{matmulTrial(c), attentionTrial(c)}
+		for n, dims := range [][4]int{{70, 130, 256}, {1, 48, 32, 128}} { // the emulated ones are slow
+			list[n].sizes = list[n].sizes[:1]
+			list[n].sizes[0].dims = dims
+		}
+		return list
+	})
+	if r.Status != OK || len(r.Kernels) != 2 {
+		t.Fatalf("%s: %s", r.Status, r.Summary)
+	}
+	checkNumbers(t, "fragments", r)
+	for n, want := range []string{shaders.MatmulFragmentsEmulated, shaders.AttentionFragmentsEmulated} {
+		if k := r.Kernels[n]; k.Shader != want {
+			t.Errorf("%s is computed by %s, want %s", k.Kernel, k.Shader, want)
+		}
+		t.Logf("%+v", r.Kernels[n])
 	}
 }

@@ -111,7 +111,7 @@ func (r *Report) speedPlot() template.HTML {
 				at[k.Kernel] = n
 				groups = append(groups, group{name: k.Kernel})
 			}
-			groups[n].bars = append(groups[n].bars, bar{result.Tier, speed(k), fmt.Sprintf("%s, tier %s, %s: %s in %s", k.Kernel, result.Tier, k.Shape, speed(k), seconds(k.Seconds)),
+			groups[n].bars = append(groups[n].bars, bar{result.Tier, speed(k), fmt.Sprintf("%s, tier %s, %s by %s: %s in %s", k.Kernel, result.Tier, k.Shape, k.Shader, speed(k), seconds(k.Seconds)),
 				"bar tier-" + result.Tier, k.Rate})
 		}
 	}

@@ -60,7 +60,8 @@ type Fact struct {
 // of which it is largest.
 type Kernel struct {
 	Kernel  string   `json:"kernel"`
-	Shape   string   `json:"shape"` // of the timed run
+	Shape   string   `json:"shape"`  // of the timed run
+	Shader  string   `json:"shader"` // the variant that did most of it: the way in which a run computes it too
 	Seconds float64  `json:"seconds,omitempty"`
 	Rate    float64  `json:"rate,omitempty"` // in Unit
 	Unit    string   `json:"unit"`           // "TFLOP/s" or "GB/s"

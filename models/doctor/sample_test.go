@@ -27,7 +27,7 @@ func sample() *Report {
 		r.add(result)
 	}
 	r.add(Result{Name: "norms", Title: "kernels, every tier", Tier: everyTier, Status: OK, Summary: "1 kernel agrees",
-		Kernels: []Kernel{{Kernel: "layer norm", Shape: "32768×4096", Seconds: 1e-3, Rate: 2100, Unit: "GB/s", Error: 7e-8, Limit: 4e-6, Pass: true}}})
+		Kernels: []Kernel{{Kernel: "layer norm", Shape: "32768×4096", Shader: "rownorm", Seconds: 1e-3, Rate: 2100, Unit: "GB/s", Error: 7e-8, Limit: 4e-6, Pass: true}}})
 	r.add(Result{Name: "copies", Title: "copies", Status: OK, Summary: "up 49.5 GB/s, down 51.0 GB/s", Copies: []Copy{
 		{Direction: "up", Beside: "nothing", Bytes: 256 << 20, Rate: 49.5e9}, {Direction: "down", Beside: "nothing", Bytes: 256 << 20, Rate: 51e9},
 		{Direction: "up", Beside: "computing", Bytes: 256 << 20, Rate: 48.1e9, Slowdown: 1.03}, {Direction: "down", Beside: "computing", Bytes: 256 << 20, Rate: 47e9, Slowdown: 1.02}}})

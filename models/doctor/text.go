@@ -91,14 +91,14 @@ func (r *Report) Verdict() string {
 }
 
 func (r *Report) textKernels(w io.Writer) {
-	rows := [][]string{{"tier", "kernel", "shape", "time", "speed", "error", "limit", ""}}
+	rows := [][]string{{"tier", "kernel", "shape", "by", "time", "speed", "error", "limit", ""}}
 	for _, result := range r.Results {
 		for _, k := range result.Kernels {
 			verdict := "ok"
 			if !k.Pass {
 				verdict = "FAILED: " + k.Problem
 			}
-			rows = append(rows, []string{result.Tier, k.Kernel, k.Shape, seconds(k.Seconds), speed(k), k.Error.String(), fmt.Sprintf("%.1e", k.Limit), verdict})
+			rows = append(rows, []string{result.Tier, k.Kernel, k.Shape, k.Shader, seconds(k.Seconds), speed(k), k.Error.String(), fmt.Sprintf("%.1e", k.Limit), verdict})
 		}
 	}
 	if len(rows) > 1 {

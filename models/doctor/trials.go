@@ -28,23 +28,42 @@ const linearLayer = "linear layer"
 // matmulTrial is a linear layer with bf16 operands: rows × columns × k.
 func matmulTrial(c engine.Caps) trial {
 	sizes := []size{{dims: [4]int{410, 300, 1032}, whole: true}, {dims: [4]int{2048, 2048, 2048}}, {dims: [4]int{4096, 4096, 4096}}, {dims: [4]int{16384, 4096, 4096}}}
+	if fragments(c) {
+		sizes[0].dims[2] = 1152 // what is packed
+	}
 	for n := range sizes {
 		z := &sizes[n]
 		m, cols, k := z.dims[0], z.dims[1], z.dims[2]
 		z.text = fmt.Sprintf("%d×%d×%d", m, cols, k)
 		z.work = 2 * float64(m) * float64(cols) * float64(k) / 1e12
-		z.bytes = int64(2*m*k + 2*cols*k + 4*m*cols)
+		z.bytes = int64(2*m*k+2*cols*k+4*m*cols) + room(c, m, cols, k)
 	}
 	return trial{linearLayer, "TFLOP/s", sizes, func(b *bench, z size) (func(*engine.Stream), func() verdict) {
 		m, n, k := z.dims[0], z.dims[1], z.dims[2]
 		x, w := b.noise(engine.BF16, 1, m, k), b.noise(engine.BF16, 1, n, k)
 		y := b.tensor(engine.F32, m, n)
+		var packed engine.Tensor
+		if bytes := room(c, m, n, k); bytes > 0 {
+			packed = b.tensor(engine.U8, int(bytes))
+		}
 		return func(s *engine.Stream) {
-				ops.Matmul(s, ops.MatmulArgs{X: x.Tensor, W: w.Tensor, Y: y, Half: half(c)})
+				ops.Matmul(s, ops.MatmulArgs{X: x.Tensor, W: w.Tensor, Y: y, Half: half(c), Scratch: packed})
 			}, func() verdict {
 				return verdict{b.compareMatmul(z, x, w, y), productLimit(c, k)}
 			}
 	}}
+}
+
+// fragments tells whether runs on the device compute linear layers and attention from packed fragments.
+func fragments(c engine.Caps) bool { return half(c) && c.Fragments != engine.NoFragments }
+
+// room is how many bytes a linear layer's packed operands get, 0 where there are none. The small layer that is compared as a whole gets
+// them too, though runs compute layers of so few rows without.
+func room(c engine.Caps, rows, cols, k int) int64 {
+	if !fragments(c) {
+		return 0
+	}
+	return ops.MatmulScratch(max(rows, 1024), cols, k)
 }
 
 // compareMatmul compares all of y, or 256 columns of 8 rows.
@@ -80,20 +99,35 @@ func (b *bench) compareMatmul(z size, x, w data, y engine.Tensor) float64 {
 // attentionTrial is full attention with bf16 operands: heads × tokens × keys × channels.
 func attentionTrial(c engine.Caps) trial {
 	sizes := []size{{dims: [4]int{2, 333, 277, 128}, whole: true}, {dims: [4]int{4, 1024, 1024, 128}}, {dims: [4]int{8, 4096, 4096, 128}}, {dims: [4]int{16, 16384, 16384, 128}}}
+	if fragments(c) {
+		sizes[0].dims = [4]int{2, 336, 272, 128} // what is packed
+	}
 	for n := range sizes {
 		z := &sizes[n]
 		h, tq, tk, dim := z.dims[0], z.dims[1], z.dims[2], z.dims[3]
 		z.text = fmt.Sprintf("%d heads of %d, %d×%d", h, dim, tq, tk)
 		z.work = 4 * float64(h) * float64(tq) * float64(tk) * float64(dim) / 1e12
 		z.bytes = int64(h*dim) * int64(2*tq+4*tk+4*tq)
+		if fragments(c) {
+			z.bytes += int64(h*dim) * int64(2*tq+4*tk)
+		}
 	}
 	return trial{"attention", "TFLOP/s", sizes, func(b *bench, z size) (func(*engine.Stream), func() verdict) {
 		h, tq, tk, dim := z.dims[0], z.dims[1], z.dims[2], z.dims[3]
 		q, k, v := b.noise(engine.BF16, 1, h, tq, dim), b.noise(engine.BF16, 1, h, tk, dim), b.noise(engine.BF16, 1, h, tk, dim)
 		out := b.tensor(engine.F32, tq, h, dim)
 		scratch := b.tensor(engine.U32, ops.AttentionScratch(h, h))
+		args := ops.AttentionArgs{Q: q.Tensor, K: k.Tensor, V: v.Tensor, Out: out, Half: half(c), Scratch: scratch}
+		if args.Consume = fragments(c); args.Consume {
+			args.Q, args.K, args.V = b.tensor(engine.BF16, h, tq, dim), b.tensor(engine.BF16, h, tk, dim), b.tensor(engine.BF16, h, tk, dim)
+		}
 		return func(s *engine.Stream) {
-				ops.Attention(s, ops.AttentionArgs{Q: q.Tensor, K: k.Tensor, V: v.Tensor, Out: out, Half: half(c), Scratch: scratch})
+				if args.Consume { // copies come before the first dispatch, from which on the time counts
+					s.Copy(args.Q, q.Tensor)
+					s.Copy(args.K, k.Tensor)
+					s.Copy(args.V, v.Tensor)
+				}
+				ops.Attention(s, args)
 			}, func() verdict {
 				return verdict{b.compareAttention(z, q, k, v, out), attentionLimit(c)}
 			}
@@ -110,7 +144,7 @@ func attentionTrial(c engine.Caps) trial {
 // truncates, and half as much again is left.
 func attentionLimit(c engine.Caps) float64 {
 	switch {
-	case c.Tier >= engine.TierMatrix && c.Matrix.BF16 != (engine.MatrixShape{}):
+	case fragments(c), c.Tier >= engine.TierMatrix && c.Matrix.BF16 != (engine.MatrixShape{}):
 		return 3.5e-3
 	case c.Tier >= engine.TierFP16:
 		return 2e-3

@@ -30,7 +30,8 @@ func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) 
 	defer v.Close()
 	geometry := g.settings.Geometry
 	clip := &Clip{Frames: geometry.Frames, Height: g.settings.Size.Height, Width: g.settings.Size.Width, Pix: make([]uint8, 3*geometry.Frames*g.settings.Size.Height*g.settings.Size.Width)}
-	options := vae.DecodeOptions{Tiling: tiling, Gain: float32(1 / g.nets.vaeConfig.ScalingFactor), Progress: func(done, total int) { g.report(StageDecode, done, total) }}
+	options := g.decodeOptions(tiling)
+	options.Progress = func(done, total int) { g.report(StageDecode, done, total) }
 	frame := 3 * clip.Height * clip.Width
 	g.digest.decoding()
 	err = v.Decode(ctx, latents, options, func(f vae.Frames) error {
@@ -43,6 +44,10 @@ func (g *run) decode(ctx context.Context, latents engine.Tensor) (*Clip, error) 
 		return nil
 	})
 	return clip, err
+}
+
+func (g *run) decodeOptions(t vae.Tiling) vae.DecodeOptions {
+	return vae.DecodeOptions{Tiling: t, Gain: float32(1 / g.nets.vaeConfig.ScalingFactor)}
 }
 
 // makeRoom takes the transformer from the device. The stage's peak is measured from then on.

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/models/dit"
 	"github.com/vkandinsky/vkandinsky/models/load"
@@ -103,6 +104,8 @@ type Request struct {
 	// Expanding, if not nil, is called with the expanded prompt so far whenever it has grown, on the goroutine of Generate.
 	Expanding func(text string)
 	Progress  func(Progress) // may be nil; called on the goroutine of Generate
+	// Waiting, if not nil, is told now and then what the run waits for; on a goroutine of its own, never after Generate has returned.
+	Waiting func(Waiting)
 	// AfterStep, if not nil, is called after every step, on the goroutine of Generate; what it decides is done, and an error
 	// ends the run. The latents are copied to the host for it.
 	AfterStep func(Finished) (Decision, error)
@@ -136,6 +139,12 @@ type Progress struct {
 	DeviceBytes int64 // device memory in use
 }
 
+// Waiting tells what is done before a stage can go on. Nothing of it is what the zero value says.
+type Waiting struct {
+	Read, ToRead int64 // bytes of the transformer's blocks
+	Compiling    int   // kernels that are still to be compiled, those of later stages too
+}
+
 // Result is a finished video.
 type Result struct {
 	Clip     *Clip
@@ -164,7 +173,9 @@ type Stats struct {
 	PeakPinned int64           `json:"peak_pinned_bytes"`
 	Skipped    int             `json:"skipped_passes"`
 	AfterSteps time.Duration   `json:"after_steps_ns"` // between steps, for states and for what Request.AfterStep does
-	StepsMade  int             `json:"steps_made"`     // by this call: fewer than the settings' where a state was continued
+	// Kernels counts pipelines that were compiled: ahead, while weights were read, and late, where they were needed.
+	Kernels   engine.PipelineCounts `json:"kernels"`
+	StepsMade int                   `json:"steps_made"` // by this call: fewer than the settings' where a state was continued
 	// Rounding is how far weights are from the checkpoint's, with Options.Linear.
 	Rounding *load.RoundingReport `json:"rounding,omitempty"`
 }

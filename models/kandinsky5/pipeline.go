@@ -192,47 +192,26 @@ type run struct {
 	timed     bool          // the device measures time
 	clock     engine.Clock
 	trace     swap.Trace
-	prepared  *Prepared // nil where the prompts are still to be encoded
-	digest    *digester // nil when nobody asks for digests
+	prepared  *Prepared         // nil where the prompts are still to be encoded
+	digest    *digester         // nil when nobody asks for digests
+	compiling *engine.Compiling // the kernels to come
+	reading   reading
 	rounds    receipt.Rounding
 }
 
 // Generate makes a video. Errors about the request wrap ErrRequest and come before any work. A cancelled context ends
 // the work at the next step or tile and gives everything back.
 func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
-	settings, err := Resolve(p.ckpt.Config, r)
+	g, err := p.newRun(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if settings.resume == nil && settings.hasFirstFrame() && p.nets.vaeDecodes {
-		return nil, errNoEncoder()
-	}
-	if r.LoRA != nil {
-		if err := p.SetLoRA(ctx, *r.LoRA...); err != nil {
-			return nil, err
-		}
-	}
-	if settings.resume == nil {
-		p.adapt(&settings)
-	}
-	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, from: settings.resume, progress: r.Progress, told: r.Expanding,
-		afterStep: r.AfterStep, preview: r.Preview, prepared: r.Prepared}
 	defer g.release()
-	if r.Digests {
-		g.digest = &digester{device: p.device, log: p.log}
-		defer g.digest.close()
-	}
-	if err := p.checkFiles(); err != nil {
-		return nil, err
-	}
-	if err := g.checkState(); err != nil {
-		return nil, err
-	}
 	if err := g.choose(r); err != nil {
 		return nil, err
 	}
 	g.tellRounding(g.rounding())
-	clip, err := g.timedGenerate(ctx)
+	clip, err := g.rehearsedGenerate(ctx)
 	if changed := p.checkFiles(); changed != nil && ctx.Err() == nil {
 		err = changed // and whatever came of it
 	}
@@ -252,12 +231,59 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	return &Result{Clip: clip, Settings: g.settings, Stats: g.stats, Plan: g.plan, Trace: g.trace, Digests: g.digest.digests(), Rounding: g.rounds}, nil
 }
 
+// newRun resolves a request. The caller releases the run.
+func (p *Pipeline) newRun(ctx context.Context, r Request) (*run, error) {
+	settings, err := Resolve(p.ckpt.Config, r)
+	if err != nil {
+		return nil, err
+	}
+	if settings.resume == nil && settings.hasFirstFrame() && p.nets.vaeDecodes {
+		return nil, errNoEncoder()
+	}
+	if r.LoRA != nil {
+		if err := p.SetLoRA(ctx, *r.LoRA...); err != nil {
+			return nil, err
+		}
+	}
+	if settings.resume == nil {
+		p.adapt(&settings)
+	}
+	g := &run{Pipeline: p, asked: p.opts, opts: p.opts, request: r, settings: settings, from: settings.resume, progress: r.Progress, told: r.Expanding,
+		afterStep: r.AfterStep, preview: r.Preview, prepared: r.Prepared}
+	if r.Digests {
+		g.digest = &digester{device: p.device, log: p.log}
+	}
+	if err := p.checkFiles(); err != nil {
+		g.release()
+		return nil, err
+	}
+	if err := g.checkState(); err != nil {
+		g.release()
+		return nil, err
+	}
+	return g, nil
+}
+
 // release gives back what stages left.
 func (g *run) release() {
+	g.digest.close()
 	g.device.LimitDeviceMemory(0)
 	for _, a := range g.arenas {
 		a.Release()
 	}
+}
+
+// rehearsedGenerate compiles kernels beside the work.
+func (g *run) rehearsedGenerate(ctx context.Context) (*Clip, error) {
+	before := g.device.Pipelines()
+	g.compiling = g.rehearse(ctx)
+	silence := g.tellWaiting()
+	clip, err := g.timedGenerate(ctx)
+	silence()
+	g.compiling.Stop()
+	g.stats.Kernels = g.device.Pipelines().Since(before)
+	g.log.Debug("kernels", "compiled", g.stats.Kernels.Made, "when they were needed", g.stats.Kernels.Late, "waited", g.stats.Kernels.Waited, "rehearsal", g.compiling.Wait(ctx))
+	return clip, err
 }
 
 // timedGenerate compares the clocks first.
@@ -357,6 +383,8 @@ func (g *run) loadTransformer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	options.Visual.Reading = g.reading.set
+	defer g.reading.set(0, 0)
 	model, err := dit.New(ctx, g.device, g.transformerReader(), g.ckpt.ditConfig(), options)
 	if err != nil {
 		return err

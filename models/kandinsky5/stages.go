@@ -39,6 +39,11 @@ func (g *run) encodeText(ctx context.Context) ([]dit.Prompt, error) {
 	if g.prepared != nil {
 		return g.restore(ctx)
 	}
+	return g.encodeTexts(ctx)
+}
+
+// encodeTexts runs both text encoders.
+func (g *run) encodeTexts(ctx context.Context) ([]dit.Prompt, error) {
 	texts := g.settings.texts()
 	pooled, err := g.pooled(ctx, texts)
 	if err != nil {
@@ -202,7 +207,7 @@ func (g *run) encodeImage(ctx context.Context) (engine.Tensor, error) {
 
 // denoise integrates from noise, or from where a state stands, and returns the clean latents, F32 [T, H, W, C].
 func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Tensor) (engine.Tensor, error) {
-	s, geometry := g.settings, g.settings.Geometry
+	s := g.settings
 	latents, err := g.startLatents(ctx)
 	if err != nil {
 		return latents, err
@@ -217,9 +222,8 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 		return latents, err
 	}
 	options.Recorded = func(int) { g.digest.record(latents) }
-	size := dit.Size{Frames: geometry.LatentFrames, Height: geometry.LatentHeight, Width: geometry.LatentWidth, RopeScale: RopeScale(g.ckpt.Config)}
 	g.asked.adapters = g.dit.Adapters() // should the run go on with a smaller plan, then in the same way
-	pass, err := g.dit.NewPass(ctx, dit.PassOptions{Size: size, Prompts: prompts, Times: options.Times(), Packed: g.packs()})
+	pass, err := g.dit.NewPass(ctx, g.passOptions(prompts, options))
 	if err != nil {
 		return engine.Tensor{}, err
 	}
@@ -253,6 +257,13 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 		err = g.digest.final(ctx, latents)
 	}
 	return latents, err
+}
+
+// passOptions says what a pass is made for.
+func (g *run) passOptions(prompts []dit.Prompt, o DenoiseOptions) dit.PassOptions {
+	c := g.settings.Geometry
+	size := dit.Size{Frames: c.LatentFrames, Height: c.LatentHeight, Width: c.LatentWidth, RopeScale: RopeScale(g.ckpt.Config)}
+	return dit.PassOptions{Size: size, Prompts: prompts, Times: o.Times(), Packed: g.packs()}
 }
 
 // startLatents are the noise of the seed, or a state's latents, F32 [T, H, W, C].

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/vkandinsky/vkandinsky/engine"
-	"github.com/vkandinsky/vkandinsky/engine/vk"
 	"github.com/vkandinsky/vkandinsky/internal/nf4"
 	"github.com/vkandinsky/vkandinsky/memory"
 )
@@ -100,31 +99,17 @@ func (p Params) Refill(ctx context.Context, d *engine.Device, r Reader, label st
 // Free gives the group's memory back.
 func (p Params) Free(d *engine.Device) { d.FreeRegion(p.mem) }
 
-// upload reads runs of tensors into a staging buffer and copies each run.
+// upload reads runs of tensors into staging buffers and copies each run.
 func (p Params) upload(ctx context.Context, d *engine.Device, r Reader, label string) error {
-	piece := int64(pieceBytes)
-	for budget, left := d.Mem.Budget(memory.Upload); budget > 0 && piece > leastPieceBytes && p.group.staging(piece) > left-leastPieceBytes; {
-		piece /= 2
-	}
-	staging, err := d.AllocRegion(memory.Upload, p.group.staging(piece), label+": staging")
+	f, err := newFeeder(ctx, d, r, 1, func(int) Group { return p.group }, label)
 	if err != nil {
 		return err
 	}
-	defer d.FreeRegion(staging)
-	s := d.Compute()
-	for _, run := range p.group.runs(piece) {
-		for _, e := range run.entries {
-			if err := e.read(ctx, r, p.group.Prefix+e.Name, staging.Bytes()[e.Offset-run.offset:][:e.Bytes()]); err != nil {
-				return err
-			}
-		}
-		s.CopyRange(vk.Range{Buffer: p.mem.Buffer, Offset: p.mem.Offset + run.offset, Size: run.size},
-			vk.Range{Buffer: staging.Buffer, Offset: staging.Offset, Size: run.size})
-		if err := s.Finish(ctx); err != nil {
-			return err
-		}
+	defer f.close()
+	if err := f.copy(ctx, p.mem); err != nil {
+		return err
 	}
-	return nil
+	return d.Compute().Finish(ctx)
 }
 
 // StagingBytes returns the pinned memory that Resident takes while it reads, where there is enough.

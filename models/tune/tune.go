@@ -160,7 +160,7 @@ func (e *explorer) run() error {
 func (e *explorer) await(all []*engine.Compiling) error {
 	start := time.Now()
 	for _, c := range all {
-		e.report.Compiled += c.Count
+		e.report.Compiled += c.Count()
 	}
 	e.tell(fmt.Sprintf("compiling %d kernels", e.report.Compiled))
 	for _, c := range all {
