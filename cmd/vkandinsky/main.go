@@ -31,7 +31,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		fmt.Fprintln(stderr, "vkandinsky: interrupted")
 		return status
 	}
-	fmt.Fprintln(stderr, "vkandinsky: "+oneLine(err.Error()))
+	fmt.Fprintln(stderr, "vkandinsky: "+oneLine(err.Error()+remedy(err)))
 	return status
 }
 
