@@ -51,7 +51,7 @@ func dispatch(ctx context.Context, args []string, c *console) error {
 	default:
 		cmd := findCommand(name)
 		if cmd == nil {
-			return badInput(fmt.Errorf("unknown command %q: vkandinsky help lists them", name))
+			return unknownCommand("command", name, commands(), "vkandinsky help")
 		}
 		return execute(ctx, cmd, args[1:], c)
 	}
