@@ -69,6 +69,7 @@ func TestMistakesAreOneLineAndStatus2(t *testing.T) {
 		{"absurd duration", with(t2v, "--video_duration", "9999"), "9999"},
 		{"negative seed", with(t2v, "--seed", "-1"), "--seed"},
 		{"unknown output", with(t2v, "-o", filepath.Join(dir, "x.avi")), ".avi"},
+		{"an output that is a folder", with(t2v, "-o", dir), "is a folder: name a file in it"},
 		{"output nowhere", with(t2v, "-o", filepath.Join(dir, "no", "x.mp4")), "no"},
 		{"frames nowhere", with(t2v, "--frames-dir", filepath.Join(dir, "no", "frames")), "--frames-dir"},
 		{"a sheet that is no PNG", with(t2v, "--contact-sheet", filepath.Join(dir, "x.jpg")), "--contact-sheet"},
