@@ -19,7 +19,7 @@ func benchCommand() *command {
 	run := cmd.run
 	cmd.run = func(ctx context.Context, c *console, args []string) error {
 		if len(args) > 0 {
-			return badInputf("unknown measurement %q: vkandinsky help bench lists them", args[0])
+			return unknownCommand("measurement", args[0], cmd.subs, "vkandinsky help bench")
 		}
 		return run(ctx, c, args)
 	}

@@ -138,7 +138,7 @@ func execute(ctx context.Context, cmd *command, args []string, c *console) error
 		return printHelp(c.out, cmd)
 	}
 	if err != nil {
-		return badInput(fmt.Errorf("%s: %w (vkandinsky %s --help lists the flags)", cmd.name, err, cmd.name))
+		return cmd.flagError(err)
 	}
 	return cmd.run(ctx, c, rest)
 }

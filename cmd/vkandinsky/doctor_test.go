@@ -95,6 +95,13 @@ func TestDoctorWithoutADriver(t *testing.T) {
 	}
 }
 
+func TestCommandsWithoutADriverSayWhatHelps(t *testing.T) {
+	t.Setenv("VK_DRIVER_FILES", filepath.Join(t.TempDir(), "none.json"))
+	t.Setenv("VK_ICD_FILENAMES", filepath.Join(t.TempDir(), "none.json"))
+	start(t, "devices").wantLine(t, exitFailed, "install the GPU's driver")
+	start(t, "plan", "-q").wantLine(t, exitFailed, "say with --vram")
+}
+
 // TestDoctorSurvivesALayerThatCrashes puts an implicit layer into the loader's way that ends every process it is loaded
 // into, as some overlays do.
 func TestDoctorSurvivesALayerThatCrashes(t *testing.T) {

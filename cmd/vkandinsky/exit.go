@@ -7,6 +7,7 @@ import (
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/vk"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
 	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/weights"
@@ -47,6 +48,14 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitBadInput
 	}
 	return exitFailed
+}
+
+// remedy says what helps against an error that comes from below and does not say it. It begins as the rest of a line does.
+func remedy(err error) string {
+	if errors.Is(err, vk.ErrNoVulkan) {
+		return ": install the GPU's driver, or Mesa's for a CPU (mesa-vulkan-drivers); vkandinsky doctor says more"
+	}
+	return ""
 }
 
 // badInputf makes an error of the user's.

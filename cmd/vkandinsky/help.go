@@ -14,12 +14,12 @@ func help(c *console, args []string) error {
 	}
 	cmd := findCommand(args[0])
 	if cmd == nil {
-		return badInput(fmt.Errorf("unknown command %q: vkandinsky help lists them", args[0]))
+		return unknownCommand("command", args[0], commands(), "vkandinsky help")
 	}
 	if sub, rest := cmd.sub(args[1:]); sub != nil && len(rest) == 0 {
 		cmd = sub
 	} else if len(args) > 1 && len(cmd.subs) > 0 {
-		return badInput(fmt.Errorf("unknown command %q: vkandinsky help %s lists them", strings.Join(args, " "), cmd.name))
+		return unknownCommand("command", strings.Join(args, " "), cmd.subs, "vkandinsky help "+cmd.name)
 	}
 	return printHelp(c.out, cmd)
 }

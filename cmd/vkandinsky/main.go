@@ -31,7 +31,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		fmt.Fprintln(stderr, "vkandinsky: interrupted")
 		return status
 	}
-	fmt.Fprintln(stderr, "vkandinsky: "+oneLine(err.Error()))
+	fmt.Fprintln(stderr, "vkandinsky: "+oneLine(err.Error()+remedy(err)))
 	return status
 }
 
@@ -51,7 +51,7 @@ func dispatch(ctx context.Context, args []string, c *console) error {
 	default:
 		cmd := findCommand(name)
 		if cmd == nil {
-			return badInput(fmt.Errorf("unknown command %q: vkandinsky help lists them", name))
+			return unknownCommand("command", name, commands(), "vkandinsky help")
 		}
 		return execute(ctx, cmd, args[1:], c)
 	}

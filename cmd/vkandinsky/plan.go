@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 
 	"github.com/vkandinsky/vkandinsky/configs"
 	"github.com/vkandinsky/vkandinsky/engine"
+	"github.com/vkandinsky/vkandinsky/engine/vk"
 	"github.com/vkandinsky/vkandinsky/internal/hostmem"
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
@@ -211,6 +214,9 @@ func (o *planOptions) machine(ctx context.Context, w planWork, log *slog.Logger)
 		r = kandinsky5.Rates{Bus: known.Bus, Compute: known.Compute[kandinsky5.RateKey(w.config, w.options, d.Caps().Tier)], Shared: d.SharedQueue()}
 		return nil
 	})
+	if errors.Is(err, vk.ErrNoVulkan) {
+		err = fmt.Errorf("%w: say with --vram how much device memory to plan for, which needs no driver", err)
+	}
 	return l, r, err
 }
 

@@ -58,7 +58,11 @@ func blocksText(p *kandinsky5.MemoryPlan) string {
 	case swap.Mixed:
 		wait = fmt.Sprintf(", %d from pinned memory and %d from the checkpoint file", p.Choice.PinnedBlocks, len(s.Streamed)-p.Choice.PinnedBlocks)
 	}
-	return fmt.Sprintf("%d of %d visual blocks on the device (%d stay, %d stream through %d slots%s)", s.Slots, s.Blocks, s.Slots-s.Stream, len(s.Streamed), s.Stream, wait)
+	slots := fmt.Sprintf("%d slots", s.Stream)
+	if s.Stream == 1 {
+		slots = "one slot"
+	}
+	return fmt.Sprintf("%d of %d visual blocks on the device (%d stay, %d stream through %s%s)", s.Slots, s.Blocks, s.Slots-s.Stream, len(s.Streamed), slots, wait)
 }
 
 func tileText(c kandinsky5.Choice) string {

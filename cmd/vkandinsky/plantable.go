@@ -38,7 +38,7 @@ func (p *planned) predict(given, measured kandinsky5.Rates) {
 func (p *planned) print(w io.Writer, config *configs.Config) error {
 	g := p.Settings.Geometry
 	fmt.Fprintf(w, "%s: %d frames of %d×%d, %d tokens, %d steps\n", config.Name, g.Frames, p.Settings.Size.Width, p.Settings.Size.Height, g.Tokens, p.Settings.Steps)
-	fmt.Fprintf(w, "%s; %s%s each\n\n", choiceText(p.MemoryPlan), atMost(p.MemoryPlan), memory.Size(p.BlockBytes))
+	fmt.Fprintf(w, "%s; a block takes %s%s\n\n", choiceText(p.MemoryPlan), atMost(p.MemoryPlan), memory.Size(p.BlockBytes))
 	if err := table(w, stageRows(p.MemoryPlan)); err != nil {
 		return err
 	}

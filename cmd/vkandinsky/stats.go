@@ -90,8 +90,12 @@ func printStats(w io.Writer, g generated) error {
 		rows = append(rows, fmt.Sprintf("host\t%d blocks waited in pinned memory, %d were read on the way; reading took %s, waiting for submits %s", n.PinnedBlocks, n.Reads, seconds(n.ReadTime), seconds(n.HostWait)))
 	}
 	if t := s.Timing; t != nil {
-		rows = append(rows, fmt.Sprintf("on the device\tcompute waited for copies %s (%.1f %% of the blocks' time), copies took %s, the copy queue was idle for %s",
-			seconds(t.Stall), 100*t.Stall.Seconds()/max(t.Compute.Seconds(), 1e-9), seconds(t.Copying), seconds(t.TransferIdle)))
+		waited, share := t.Stall, t.Stall.Seconds()/max(t.Compute.Seconds(), 1e-9)
+		if s.Verdict != nil { // where copies and kernels share a queue it counts copies as waiting, which timestamps do not
+			waited, share = s.Verdict.Waited, s.Verdict.Share
+		}
+		rows = append(rows, fmt.Sprintf("on the device\tcompute waited for copies %s (%s), copies took %s, the copy queue was idle for %s",
+			seconds(waited), units.Percent(share), seconds(t.Copying), seconds(t.TransferIdle)))
 	}
 	if n := s.Kernels; n.Made > 0 {
 		rows = append(rows, pipelinesRow(n))

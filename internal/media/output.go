@@ -103,6 +103,9 @@ func kindOf(path string) (string, error) {
 // CheckOutput tells, before any work is done, whether WriteVideo will be able to write the path: the extension is
 // known and a file can be made in its folder, which must exist.
 func CheckOutput(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("output %s: is a folder: name a file in it, .mp4, .gif or .png (one frame)", path)
+	}
 	if _, err := kindOf(path); err != nil {
 		return err
 	}

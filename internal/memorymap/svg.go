@@ -162,7 +162,7 @@ func (d *drawing) column(c Column, x, width float64, at func(int64) float64) {
 		d.line(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s" stroke="#ffffff" stroke-width="0.7"><title>%s</title></rect>`,
 			x, y, width, max(end-y, 0.5), d.colour[p.Label], escape(p.Label+": "+d.size(p.Bytes)))
 		if end-y >= textHeight {
-			d.line(`<text x="%.1f" y="%.1f" fill="#111827">%s</text>`, x+5, (y+end)/2+4, escape(shorten(p.Label+" "+d.size(p.Bytes), int((width-8)/charWidth))))
+			d.line(`<text x="%.1f" y="%.1f" fill="#111827">%s</text>`, x+5, (y+end)/2+4, escape(named(p.Label, d.size(p.Bytes), int((width-8)/charWidth))))
 		}
 	}
 }
@@ -201,6 +201,11 @@ func (c Column) joined() []Part {
 		parts[k].Bytes += p.Bytes
 	}
 	return parts
+}
+
+// named joins a label and a size; where there is no room for both it is the label that is cut.
+func named(label, size string, most int) string {
+	return shorten(label, most-1-len([]rune(size))) + " " + size
 }
 
 // shorten cuts a text off.

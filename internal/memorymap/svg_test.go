@@ -58,3 +58,12 @@ func TestALimitFarAwayIsNotDrawn(t *testing.T) {
 		t.Errorf("got\n%s", picture)
 	}
 }
+
+func TestALongNameIsCutAndItsSizeIsNot(t *testing.T) {
+	if got, want := named("visual blocks (36 of 60)", "20.54 GiB", 20), "visual bl… 20.54 GiB"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := named("blocks", "1 B", 20), "blocks 1 B"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
