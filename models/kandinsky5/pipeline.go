@@ -212,8 +212,8 @@ func (p *Pipeline) Generate(ctx context.Context, r Request) (*Result, error) {
 	}
 	g.tellRounding(g.rounding())
 	clip, err := g.rehearsedGenerate(ctx)
-	if changed := p.checkFiles(); changed != nil && ctx.Err() == nil {
-		err = changed // and whatever came of it
+	if err == nil {
+		err = p.checkFiles()
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -255,7 +255,7 @@ func (p *Pipeline) newRun(ctx context.Context, r Request) (*run, error) {
 	}
 	if err := p.checkFiles(); err != nil {
 		g.release()
-		return nil, err
+		return nil, requestError("%v", err)
 	}
 	if err := g.checkState(); err != nil {
 		g.release()

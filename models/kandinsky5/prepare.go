@@ -59,7 +59,7 @@ func (p *Pipeline) Prepare(ctx context.Context, n int, request func(k int) (Requ
 		}
 	}
 	if err := p.checkFiles(); err != nil {
-		return nil, err
+		return nil, requestError("%v", err)
 	}
 	out := make([]*Prepared, n)
 	for k, g := range runs {

@@ -4,7 +4,8 @@ import (
 	"github.com/vkandinsky/vkandinsky/models/weights"
 )
 
-// checkFiles refuses weights that were written to since they were opened: what is computed from then on would be of two models.
+// checkFiles returns an error for weights that were written to since they were opened: what is computed from then on would be of
+// two models.
 func (p *Pipeline) checkFiles() error {
 	var files []*weights.File
 	for _, c := range []*weights.Checkpoint{p.nets.dit, p.nets.vae, p.nets.qwen, p.nets.clip} {
@@ -17,7 +18,7 @@ func (p *Pipeline) checkFiles() error {
 	}
 	for _, f := range files {
 		if err := f.CheckUnchanged(); err != nil {
-			return requestError("%v", err)
+			return err
 		}
 	}
 	return nil

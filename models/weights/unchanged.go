@@ -19,8 +19,12 @@ func (f *File) CheckUnchanged() error {
 		return fmt.Errorf("weights: %s: %w", f.path, err)
 	}
 	if was := f.opened; now.Size() != was.Size() || !now.ModTime().Equal(was.ModTime()) {
-		return fmt.Errorf("weights: %s was written to while it was used (%d bytes of %s, now %d of %s): put the file back as it was and continue the run, or begin it anew",
-			f.path, was.Size(), was.ModTime().Format(time.DateTime), now.Size(), now.ModTime().Format(time.DateTime))
+		what := "written to"
+		if now.Size() < was.Size() {
+			what = "truncated"
+		}
+		return fmt.Errorf("weights: %s was %s while it was used (%d bytes of %s, now %d of %s): put the file back as it was and continue the run, or begin it anew",
+			f.path, what, was.Size(), was.ModTime().Format(time.DateTime), now.Size(), now.ModTime().Format(time.DateTime))
 	}
 	return nil
 }
