@@ -278,11 +278,6 @@ func (d *Device) closeCopyStream(s *Stream) {
 // can run: nothing may wait for what is submitted later.
 func (d *Device) SharedQueue() bool { return d.shared && !d.opts.Limits.Unshared }
 
-// Validation returns the version of the validation layer in use ("" for none) and its messages from the n-th on.
-func (d *Device) Validation(n int) (version string, messages []vk.Message) {
-	return d.instance.LayerVersion(), d.instance.Messages(n)
-}
-
 // Alloc takes device memory for a tensor; Free gives it back. When the budget is exhausted but memory waits for the
 // GPU to finish with it, Alloc waits too. Errors are a *memory.BudgetError or the driver's.
 func (d *Device) Alloc(label string, dt DType, shape ...int) (Tensor, error) {
