@@ -76,31 +76,27 @@ func Attention(s *engine.Stream, a AttentionArgs) {
 		return
 	}
 	k = a.take(z, caps, k, s.Choose(func() engine.Operation { return a.operation(z, caps, k) }))
-	a.recordKernel(s, z, k)
+	a.record(s, z, k)
 }
 
-// record dispatches the kernel with a given tile.
-func (a AttentionArgs) record(s *engine.Stream, z attentionSizes, tile attentionTile) {
+// record dispatches the attention in a way.
+func (a AttentionArgs) record(s *engine.Stream, z attentionSizes, k attentionKernel) {
 	caps := s.Device().Caps()
-	cuts, err := planAttention(z, tile.queries(), caps)
+	limits := caps
+	limits.MaxDispatchCost *= k.longer(caps)
+	cuts, err := planAttention(z, k.queries(), limits)
 	if err != nil {
 		s.Fail(fmt.Errorf("ops: attention: %w", err))
 		return
 	}
-	if a.Half {
-		a.magnitudes(s)
-	}
-	shader := shaders.Attention
-	if a.Half {
-		shader = shaders.AttentionHalf
-	}
-	spec := a.spec(tile).Values()
+	k.prepare(s, a)
 	label := fmt.Sprintf("attention %v %dx%dx%dx%d", a.Mode, z.heads, z.tq, z.tk, z.dim)
 	for _, c := range cuts {
 		bind, push := a.part(z, c, caps)
+		vecOut := (push.OutBase|push.OutStride)%4 == 0 && vectors(bind[3])
 		s.Dispatch(engine.Call{
-			Shader: shader, Spec: spec, Push: push.Append(nil), Bind: bind, Label: label,
-			Groups: [3]uint32{uint32(ceilDiv(c.row1-c.row0, tile.queries())), uint32(c.head1 - c.head0), 1},
+			Shader: k.shader(), Spec: k.spec(a, caps, vecOut), Push: k.push(push), Bind: bind, Label: label,
+			Groups: [3]uint32{uint32(ceilDiv(c.row1-c.row0, k.queries())), uint32(c.head1 - c.head0), 1},
 			Cost:   4 * float64(c.head1-c.head0) * float64(c.row1-c.row0) * float64(z.tk) * float64(z.dim),
 		})
 	}
@@ -162,15 +158,6 @@ func (a AttentionArgs) check() attentionSizes {
 		z.lists = int64(z.tq/64) * int64(z.tk/64) * 4
 	}
 	return z
-}
-
-func (a AttentionArgs) spec(t attentionTile) shaders.AttentionSpec {
-	return shaders.AttentionSpec{
-		Threads: uint32(t.threads), Lanes: uint32(t.lanes), Rows: uint32(t.rows), HeadDim: uint32(a.Q.Dim(2)),
-		Columns: uint32(t.columns), Depth: uint32(t.depth), Keys: uint32(t.keys), Stage: uint32(t.stage(a.Half)),
-		Mode: uint32(a.Mode), Masked: !a.Mask.IsZero(),
-		QType: uint32(a.Q.DType), KType: uint32(a.K.DType), VType: uint32(a.V.DType), OutType: uint32(a.Out.DType),
-	}
 }
 
 // part returns what one dispatch binds and its push constants.

@@ -10,6 +10,7 @@ import (
 // attentionFragments is a tile of attention_fragments.comp: subgroups of so many fragments of 16 queries each, how many keys are taken at a
 // time, and whether queries stay in registers.
 type attentionFragments struct {
+	variant           string
 	subs, frags, keys int
 	held              bool
 }
@@ -24,6 +25,25 @@ func (f attentionFragments) name() string {
 		name += "+held"
 	}
 	return name
+}
+
+func (f attentionFragments) shader() string { return f.variant }
+
+func (f attentionFragments) push(p shaders.AttentionPush) []byte { return matrixPush(p) }
+
+// longer lets dispatches on matrix units do more work (fragmentDispatch).
+func (f attentionFragments) longer(caps engine.Caps) float64 {
+	if caps.Fragments == engine.MatrixFragments {
+		return fragmentDispatch
+	}
+	return 1
+}
+
+// prepare puts q, k and v in place into the order of fragments, as many heads at a time as a binding holds.
+func (f attentionFragments) prepare(s *engine.Stream, a AttentionArgs) {
+	packHeads(s, a.Q, LeftFragments)
+	packHeads(s, a.K, RightFragments)
+	packHeads(s, a.V, ValueFragments)
 }
 
 // attentionFragmentTiles are the tiles in order of preference. On an NVIDIA H100 the first gave 345 TFLOP/s, the second 324.
@@ -71,29 +91,24 @@ func (a AttentionArgs) fragmentTiles(z attentionSizes, caps engine.Caps) (out []
 	}
 	for _, f := range attentionFragmentTiles {
 		if f.fits(caps, a.Mode) {
+			f.variant = attentionFragmentShader(caps)
 			out = append(out, f)
 		}
 	}
 	return out
 }
 
-// pack puts q, k and v in place into the order of fragments, as many heads at a time as a binding holds.
-func (a AttentionArgs) pack(s *engine.Stream) {
-	room := bindRoom(s.Device().Caps())
-	for _, p := range []struct {
-		x     engine.Tensor
-		order FragmentOrder
-	}{{a.Q, LeftFragments}, {a.K, RightFragments}, {a.V, ValueFragments}} {
-		heads, rows := p.x.Dim(0), p.x.Dim(1)
-		step := int(max(1, room/(int64(rows)*fragmentHead*p.x.DType.Size())))
-		for h := 0; h < heads; h += step {
-			x := p.x.Rows(h, min(h+step, heads))
-			packFragments(s, x, x, x.Dim(0), rows, fragmentHead, 1, p.order)
-		}
+// packHeads packs bf16 heads of fragmentHead channels in place.
+func packHeads(s *engine.Stream, x engine.Tensor, order FragmentOrder) {
+	heads, rows := x.Dim(0), x.Dim(1)
+	step := int(max(1, bindRoom(s.Device().Caps())/(int64(rows)*fragmentHead*x.DType.Size())))
+	for h := 0; h < heads; h += step {
+		part := x.Rows(h, min(h+step, heads))
+		packFragments(s, part, part, part.Dim(0), rows, fragmentHead, 1, order)
 	}
 }
 
-func (a AttentionArgs) fragmentSpec(f attentionFragments, pairs bool) []shaders.SpecValue {
+func (f attentionFragments) spec(a AttentionArgs, _ engine.Caps, pairs bool) []shaders.SpecValue {
 	return shaders.AttentionFragmentsSpec{Subs: uint32(f.subs), Frags: uint32(f.frags), Keys: uint32(f.keys), Mode: uint32(a.Mode), QHeld: f.held,
 		OutType: uint32(a.Out.DType), Pairs: pairs, Whole: a.K.Dim(1)%f.keys == 0, LocalSizeX: uint32(f.invocations())}.Values()
 }
