@@ -49,6 +49,10 @@ type AttentionArgs struct {
 	// Consume says that Q, K and V are not needed any more: with Half, devices that have Caps.Fragments then put bf16 heads of 128 channels in
 	// the order of their matrices, in place, where the tokens are a multiple of 16 and there is no mask.
 	Consume bool
+	// Int8 computes the scores from queries and keys that are rounded to signed bytes, in their own memory, so Consume must be set: what is left in
+	// Q and K are bytes. Heads have at most 128 channels. What keys have in common is subtracted first, which no softmax sees. Scratch then holds at
+	// least AttentionInt8Scratch words, type U32, with and without Half.
+	Int8 bool
 }
 
 // attentionPeaks is how many words of scratch a head gets: the largest magnitude is looked for by so many workgroups.
@@ -150,6 +154,9 @@ func (a AttentionArgs) check() attentionSizes {
 		bad("mask is not U32 [Tk]")
 	case a.Half && (a.Scratch.DType != engine.U32 || a.Scratch.IsZero() || a.Scratch.Elems() < int64(AttentionScratch(z.heads, a.K.Dim(0)))):
 		bad("scratch is too small")
+	case a.Int8 && (!a.Consume || z.dim > maxInt8Head || a.Scratch.DType != engine.U32 || a.Scratch.IsZero() ||
+		a.Scratch.Elems() < int64(AttentionInt8Scratch(z.heads, a.K.Dim(0), z.dim))):
+		bad("int8 needs heads of at most 128 that may be consumed, and more scratch")
 	}
 	size := func(t engine.Tensor) int64 { return int64(z.dim) * t.DType.Size() }
 	z.qRow, z.kRow, z.vRow = size(a.Q), size(a.K), size(a.V)
@@ -208,12 +215,16 @@ func (a AttentionArgs) part(z attentionSizes, c attentionCut, caps engine.Caps) 
 	return bind, push
 }
 
-// magnitudes records the largest magnitudes per head of q, k and v into the scratch words.
+// magnitudes records the largest magnitudes per head of q, k and v into the scratch words, with Int8 those of v alone.
 func (a AttentionArgs) magnitudes(s *engine.Stream) {
 	caps := s.Device().Caps()
 	slot := 0
-	for _, x := range []engine.Tensor{a.Q, a.K, a.V} {
+	for i, x := range []engine.Tensor{a.Q, a.K, a.V} {
 		heads := x.Dim(0)
+		if a.Int8 && i < 2 {
+			slot += heads
+			continue
+		}
 		count := x.Elems() / int64(heads)
 		// As many heads as fit a binding, or, where not even one does, a head in pieces.
 		fit := bindRoom(caps) / x.DType.Size() / 4 * 4

@@ -46,9 +46,14 @@ func (k attentionPlain) prepare(s *engine.Stream, a AttentionArgs) {
 }
 
 func (k attentionPlain) spec(a AttentionArgs, _ engine.Caps, _ bool) []shaders.SpecValue {
+	return a.plainSpec(k.attentionTile, k.stage(k.half))
+}
+
+// plainSpec are the specialization constants of attention.comp.
+func (a AttentionArgs) plainSpec(t attentionTile, stage int) []shaders.SpecValue {
 	return shaders.AttentionSpec{
-		Threads: uint32(k.threads), Lanes: uint32(k.lanes), Rows: uint32(k.rows), HeadDim: uint32(a.Q.Dim(2)),
-		Columns: uint32(k.columns), Depth: uint32(k.depth), Keys: uint32(k.keys), Stage: uint32(k.stage(k.half)),
+		Threads: uint32(t.threads), Lanes: uint32(t.lanes), Rows: uint32(t.rows), HeadDim: uint32(a.Q.Dim(2)),
+		Columns: uint32(t.columns), Depth: uint32(t.depth), Keys: uint32(t.keys), Stage: uint32(stage),
 		Mode: uint32(a.Mode), Masked: !a.Mask.IsZero(),
 		QType: uint32(a.Q.DType), KType: uint32(a.K.DType), VType: uint32(a.V.DType), OutType: uint32(a.Out.DType),
 	}.Values()
@@ -65,6 +70,9 @@ func (a AttentionArgs) chooseKernel(z attentionSizes, caps engine.Caps) (attenti
 // ways lists what computes the attention on the device. Where matrices can, only they do: a tier says what is computed by
 // what. Ways differ in the order of sums, so their results differ by rounding.
 func (a AttentionArgs) ways(z attentionSizes, caps engine.Caps) (out []attentionKernel) {
+	if a.Int8 {
+		return a.int8Kernels(z, caps)
+	}
 	if out = a.matrixKernels(z, caps); out != nil {
 		return out
 	}
@@ -89,6 +97,9 @@ func (a AttentionArgs) operation(z attentionSizes, caps engine.Caps, byDefault a
 	}
 	if a.Half {
 		o.Shape = "half " + o.Shape
+	}
+	if a.Int8 {
+		o.Shape = "int8 " + o.Shape
 	}
 	for _, k := range a.ways(z, caps) {
 		o.Ways = append(o.Ways, engine.Way{Name: k.name(), Shader: k.shader()})
