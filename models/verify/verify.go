@@ -41,6 +41,8 @@ type Options struct {
 	// Linear says in which numbers transformers' linear layers are computed; their limits follow, and other cases have no
 	// results.
 	Linear load.Linear
+	// Attention says how transformers' self-attention is computed.
+	Attention load.Attention
 	// Tokenizers is the folder with the published vocabularies (qwen/, clip/), which the tokenizer case needs. "" means
 	// a folder "tokenizers" beside the case's own folder.
 	Tokenizers string
