@@ -90,7 +90,13 @@ func (a AttentionArgs) operation(z attentionSizes, caps engine.Caps, byDefault a
 		Cost: 4 * float64(z.heads) * float64(z.tq) * float64(z.tk) * float64(z.dim),
 		Shape: fmt.Sprintf("%v %v·%v·%v→%v %d/%d heads of %d, ≤%d×%d", a.Mode, a.Q.DType, a.K.DType, a.V.DType, a.Out.DType,
 			z.heads, z.heads/z.group, z.dim, rowClass(z.tq), rowClass(z.tk)),
-		Record: func(s *engine.Stream, way string) { a.record(s, z, a.take(z, caps, byDefault, way)) },
+		Record: func(s *engine.Stream, way string) {
+			if a.Int8 { // bytes that were left by the last time are no numbers to round again
+				s.Fill(a.Q, tuningFill)
+				s.Fill(a.K, tuningFill)
+			}
+			a.record(s, z, a.take(z, caps, byDefault, way))
+		},
 	}
 	if !a.Mask.IsZero() {
 		o.Shape = "masked " + o.Shape
@@ -106,6 +112,9 @@ func (a AttentionArgs) operation(z attentionSizes, caps engine.Caps, byDefault a
 	}
 	return o
 }
+
+// tuningFill is two small numbers in any of the 16-bit types, and one in fp32.
+const tuningFill = 0x3c003c10
 
 // take returns the way of that name if the device can run it, else the one it is given.
 func (a AttentionArgs) take(z attentionSizes, caps engine.Caps, otherwise attentionKernel, name string) attentionKernel {
