@@ -149,6 +149,9 @@ func (t attentionTile) sharedInt8(half bool) int64 {
 // int8Kernels lists how attention by signed bytes can be computed, in order of preference. Tiles divide blocks of 64 tokens; the last fits Vulkan's
 // smallest limits.
 func (a AttentionArgs) int8Kernels(z attentionSizes, caps engine.Caps) (out []attentionKernel) {
+	if out = a.byteFragmentTiles(z, caps); out != nil {
+		return out
+	}
 	for _, t := range []attentionTile{
 		{threads: 128, lanes: 16, rows: 8, depth: 8, keys: 16},
 		{threads: 128, lanes: 8, rows: 4, depth: 4, keys: 8},

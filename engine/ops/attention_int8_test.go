@@ -229,3 +229,41 @@ func TestInt8AttentionOfZerosAndNoNumbers(t *testing.T) {
 	Attention(d.Compute(), c.args)
 	c.checkInt8(t, d, byteRows, byteRows)
 }
+
+// The kernel for fragments, with and without held queries, odd multiples of 16 tokens, and scores that outgrow the shift of the first keys.
+func TestInt8AttentionByFragmentsMatchesReference(t *testing.T) {
+	d := openFragments(t, engine.TestLimits{EmulateFragments: true})
+	b := engine.BF16
+	small := []attentionFragments{{subs: 2, frags: 2, keys: 32}, {subs: 4, frags: 1, keys: 32, held: true}}
+	for n, tt := range []struct {
+		mode string
+		attentionShape
+		grows bool
+	}{
+		{"full", attentionShape{heads: 4, kvHeads: 2, tq: 48, tk: 80, dim: 128, q: b, k: b, v: b, out: b, outHeads: 6, outHead: 1}, false},
+		{"full", attentionShape{heads: 1, tq: 64, tk: 96, dim: 128, q: b, k: b, v: b, size: 0.5}, true},
+		{"blocks", attentionShape{heads: 2, kvHeads: 2, tq: 192, tk: 192, dim: 128, q: b, k: b, v: b, out: b}, false},
+	} {
+		for _, f := range small {
+			t.Run(fmt.Sprintf("%s, %d and %d tokens, %s, growing %v", tt.mode, tt.tq, tt.tk, f.name(), tt.grows), func(t *testing.T) {
+				arena := d.NewArena("int8 fragments")
+				defer arena.Release()
+				c := int8Case(t, arena, d, uint64(50+n), true, tt.attentionShape)
+				commonToKeys(t, d, c, 2)
+				if tt.grows {
+					c.size = 5 // see TestAttentionByFragmentsBeginsAnewWhenScoresGrow
+					c.ref.Q = firstChannel(t, d, c.args.Q, c.ref.Q, func(i int) float32 { return map[int]float32{37: 8}[i] })
+					c.ref.K = firstChannel(t, d, c.args.K, c.ref.K, func(j int) float32 { return map[int]float32{90: 588}[j] })
+				}
+				attentionModes[tt.mode](t, arena, d, rand.New(rand.NewPCG(51, uint64(n))), c)
+				z := c.args.check()
+				i := slices.IndexFunc(c.args.ways(z, d.Caps()), func(k attentionKernel) bool { return k.name() == "int8 "+f.name() })
+				if i < 0 {
+					t.Fatalf("the tile is none of %v", c.args.ways(z, d.Caps()))
+				}
+				c.args.record(d.Compute(), z, c.args.ways(z, d.Caps())[i])
+				c.checkInt8(t, d, leftByteFragments, rightByteFragments)
+			})
+		}
+	}
+}
