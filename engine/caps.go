@@ -42,9 +42,10 @@ type Caps struct {
 	MaxGroups       [3]uint32
 	SubgroupSize    int
 	HasFloat16      bool
-	Matrix          MatrixCaps  // used from TierMatrix on
-	Matrix2         Matrix2Caps // used by TierMatrix2
-	Fragments       Fragments   // how kernels may build matrices element by element
+	Matrix          MatrixCaps    // used from TierMatrix on
+	Matrix2         Matrix2Caps   // used by TierMatrix2
+	Fragments       Fragments     // how kernels may build matrices element by element
+	ByteFragments   ByteFragments // the same of matrices of signed bytes, where Options.ByteFragments asked for it
 	// MaxDispatchCost is the most floating-point operations one dispatch should do.
 	MaxDispatchCost float64
 }

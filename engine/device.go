@@ -148,7 +148,10 @@ func (d *Device) open(ctx context.Context) error {
 	if d.caps.Fragments, err = d.probeFragments(ctx); err != nil {
 		return fmt.Errorf("trying the device's matrices: %w", err)
 	}
-	d.log.Debug("opened device", "name", p.Info.Name, "tier", d.caps.Tier, "compute", layout.compute, "transfer", layout.transfer, "fragments", d.caps.Fragments)
+	if d.caps.ByteFragments, err = d.probeByteFragments(ctx); err != nil {
+		return fmt.Errorf("trying the device's matrices of bytes: %w", err)
+	}
+	d.log.Debug("opened device", "name", p.Info.Name, "tier", d.caps.Tier, "compute", layout.compute, "transfer", layout.transfer, "fragments", d.caps.Fragments, "byte fragments", d.caps.ByteFragments.Kind)
 	return nil
 }
 

@@ -29,6 +29,9 @@ type Options struct {
 	Log    *slog.Logger // nil: silent
 	Limits TestLimits
 	Faults *Faults
+	// ByteFragments finds out when the device opens whether kernels can build matrices of signed bytes element by element, which attention with
+	// AttentionArgs.Int8 is fastest with.
+	ByteFragments bool
 }
 
 // TestLimits make a device smaller or plainer than it is, so that the paths for other devices can be tested on this

@@ -25,12 +25,18 @@
 // |v| into [1, 2) and the weights into [0, 2048]: eight products stay below 2^15, so nothing overflows whatever
 // the size of the operands, and what underflows is below 2^-14 of the head's largest value.
 //
-// Limits: HEAD_DIM a multiple of 4, at most 4 * LANES * 4. Rows and heads are elements [heads, rows, HEAD_DIM] from
+// With INT8, queries and keys are signed bytes with scales, as attention_quantize.comp leaves them in order 0: products are summed as whole numbers,
+// so a score is exact but for the rounding of its operands. They are multiplied in fp32, which holds 128 * 127^2 exactly, or four at a time with DOT.
+// DEPTH then counts words of four channels.
+//
+// Limits: HEAD_DIM a multiple of 4, at most 4 * LANES * 4, with INT8 128. Rows and heads are elements [heads, rows, HEAD_DIM] from
 // *_base on; bases are multiples of 4 elements. absmax, read by attention_half only: float bits of the largest
 // magnitudes from attention_absmax, PEAKS words per head, [q heads | kv heads of k | kv heads of v].
 //
 //@variant attention
 //@variant attention_half HALF
+//@variant attention_int8 INT8
+//@variant attention_int8_half INT8 HALF
 
 #extension GL_EXT_control_flow_attributes : require
 #ifdef HALF
@@ -83,8 +89,14 @@ layout(push_constant) uniform Push {
 	float scale;
 } pc;
 
+#ifdef INT8
+layout(set = 0, binding = 0, std430) readonly buffer QWords { uint q_words[]; };
+layout(set = 0, binding = 1, std430) readonly buffer KWords { uint k_words[]; };
+const uint Q_SHIFT = Q_TYPE == DTYPE_F32 ? 0 : 1, K_SHIFT = K_TYPE == DTYPE_F32 ? 0 : 1; // of an element's number to that of its word
+#else
 TENSOR_IN_VEC(0, q, Q_TYPE)
 TENSOR_IN_VEC(1, k, K_TYPE)
+#endif
 TENSOR_IN_VEC(2, v, V_TYPE)
 TENSOR_OUT(3, o, OUT_TYPE)
 layout(set = 0, binding = 4, std430) readonly buffer Mask { uint mask[]; };
@@ -119,6 +131,13 @@ const float LOG2E = 1.44269504088896341;
 
 shared REAL4 weights[TILE_K * P_PITCH]; // [key][query / 4]
 shared REAL4 stage[STAGE];              // slices of q and k, then of v
+#ifdef INT8
+shared uvec4 words[DEPTH * (Q_PITCH + K_PITCH)]; // slices of q and k: a word of four tokens
+shared vec4 key_scales[LANES];
+
+vec4 signed_bytes(uvec4 w, uint i) { return vec4(bitfieldExtract(ivec4(w), int(8 * i), 8)); } // the i-th of each word
+vec4 signed_bytes(uint w) { return vec4(bitfieldExtract(ivec4(w, w >> 8, w >> 16, w >> 24), 0, 8)); }
+#endif
 #ifdef HALF
 shared vec4 columns[LANES * TILE_Q / 4];
 #define COLUMN(i) columns[i]
@@ -151,10 +170,14 @@ void main() {
 
 	float score_scale = pc.scale * LOG2E;
 #ifdef HALF
+#ifndef INT8
 	float q_power = power_for(head, 5);
 	float k_power = power_for(pc.heads + kv, 5);
+#endif
 	float v_power = power_for(pc.heads + pc.kv_heads + kv, 0);
+#ifndef INT8
 	score_scale = score_scale / q_power / k_power;
+#endif
 #endif
 
 	// Keys low ... high - 1 of each of this invocation's queries, and of all queries of the workgroup.
@@ -162,10 +185,16 @@ void main() {
 	uint high[ROWS];
 	uint begin = 0;
 	uint end = pc.tk;
+#ifdef INT8
+	float row_scale[ROWS];
+#endif
 	[[unroll]] for (uint r = 0; r < ROWS; r++) {
 		uint i = min(first + ty * ROWS + r, pc.tq - 1);
 		low[r] = 0;
 		high[r] = pc.tk;
+#ifdef INT8
+		row_scale[r] = score_scale * uintBitsToFloat(q_words[((q_head + i * HEAD_DIM) >> Q_SHIFT) + D4]);
+#endif
 		if (MODE == MODE_CAUSAL) high[r] = uint(clamp(int(i + 1) + int(pc.tk) - int(pc.tq), 0, int(pc.tk)));
 		if (MODE == MODE_FRAMES) high[r] = min((i / pc.frame + 1) * pc.frame, pc.tk);
 		if (MODE == MODE_RANGES) {
@@ -216,6 +245,35 @@ void main() {
 		// Scores of ROWS queries x 4 keys.
 		vec4 s[ROWS];
 		[[unroll]] for (uint r = 0; r < ROWS; r++) s[r] = vec4(0);
+#ifdef INT8
+		for (uint depth = 0; depth < D4; depth += DEPTH) {
+			barrier();
+			for (uint n = tid; n < (TILE_Q + TILE_K) * DEPTH; n += THREADS) {
+				uint token = n / DEPTH, at = n % DEPTH, word = 0;
+				bool is_q = token < TILE_Q;
+				if (!is_q) token -= TILE_Q;
+				if (depth + at < D4) {
+					if (is_q && first + token < pc.tq) word = q_words[((q_head + (first + token) * HEAD_DIM) >> Q_SHIFT) + depth + at];
+					if (!is_q && key + token < pc.tk) word = k_words[((k_head + (key + token) * HEAD_DIM) >> K_SHIFT) + depth + at];
+				}
+				words[(is_q ? at * Q_PITCH : DEPTH * Q_PITCH + at * K_PITCH) + token / 4][token % 4] = word;
+			}
+			if (depth == 0 && tid < TILE_K) key_scales[tid / 4][tid % 4] = uintBitsToFloat(k_words[((k_head + min(key + tid, pc.tk - 1) * HEAD_DIM) >> K_SHIFT) + D4]);
+			barrier();
+			for (uint c = 0; c < DEPTH; c++) {
+				uvec4 ks = words[DEPTH * Q_PITCH + c * K_PITCH + tx];
+				vec4 b0 = signed_bytes(ks, 0), b1 = signed_bytes(ks, 1), b2 = signed_bytes(ks, 2), b3 = signed_bytes(ks, 3);
+				[[unroll]] for (uint r = 0; r < ROWS; r += 4) {
+					uvec4 qs = words[c * Q_PITCH + ty * QUADS + r / 4];
+					[[unroll]] for (uint i = 0; i < 4; i++) {
+						vec4 q = signed_bytes(qs[i]);
+						s[r + i] += q.x * b0 + q.y * b1 + q.z * b2 + q.w * b3;
+					}
+				}
+			}
+		}
+		[[unroll]] for (uint r = 0; r < ROWS; r++) s[r] *= row_scale[r] * key_scales[tx];
+#else
 		for (uint depth = 0; depth < HEAD_DIM; depth += DEPTH) {
 			barrier();
 			const uint Q_PATCHES = TILE_Q / 4 * (DEPTH / 4);
@@ -277,6 +335,7 @@ void main() {
 			}
 #endif
 		}
+#endif
 
 		// Masks and the maximum over this invocation's keys.
 		uint j = key + tx * 4;
@@ -288,7 +347,11 @@ void main() {
 		[[unroll]] for (uint r = 0; r < ROWS; r++) {
 			[[unroll]] for (uint i = 0; i < 4; i++) {
 				bool seen = open[i] && j + i < high[r] && j + i >= low[r];
+				#ifdef INT8
+				s[r][i] = seen ? s[r][i] : NEVER;
+#else
 				s[r][i] = seen ? s[r][i] * score_scale : NEVER;
+#endif
 			}
 			best[r / 4][r % 4] = max(max(s[r].x, s[r].y), max(s[r].z, s[r].w));
 		}

@@ -17,13 +17,18 @@
 // MODE 0: all keys. MODE 4: the keys of the 64-token blocks in indices[h, i / 64, 0 ... counts[h, i / 64] - 1]. Key tiles start at multiples of KEYS
 // and sums run over them in order, so a result does not depend on how the host cuts the queries and heads.
 //
+// With INT8 scores are products of signed bytes (include/byte_fragments.glsl), and q and k lie as attention_quantize.comp leaves them in orders 1 and
+// 2, with a scale for each query and one for 16 keys. Their sums begin at a number whose bits, with the sum added, are a float's.
+//
 // Limits: head size 128; tq and tk multiples of 16; KEYS of 16, in MODE 4 a divisor of 64; MODE 4: SUBS FRAGS 16 = 64. Workgroups of SUBS * 32
-// invocations, subgroups of 32; 16 KEYS a multiple of them. q_base, k_base and v_base are multiples of 2,048 elements. Shared memory: 512 KEYS +
-// 4 bytes, with EMULATED 1,152 SUBS more.
+// invocations, subgroups of 32; 16 KEYS a multiple of them, with INT8 8 KEYS. q_base, k_base and v_base are multiples of 2,048 elements. Shared memory: 512 KEYS +
+// 4 bytes, with INT8 384 KEYS + 4, with EMULATED 1,152 SUBS more.
 //
 //@variant attention_fragments_emulated EMULATED
+//@variant attention_fragments_int8_emulated EMULATED INT8
 //@env vulkan1.3
 //@variant attention_fragments
+//@variant attention_fragments_int8 INT8
 
 #extension GL_GOOGLE_include_directive : require
 #define BF16
@@ -37,10 +42,17 @@ layout(constant_id = 4) const bool Q_HELD = false;
 layout(constant_id = 5) const uint OUT_TYPE = 0;
 layout(constant_id = 6) const bool PAIRS = false; // elements of out that lie in one word are written together
 layout(constant_id = 8) const bool WHOLE = false; // tk is a multiple of KEYS
+#ifdef INT8
+layout(constant_id = 9) const uint LEFT_WORDS = 0x3120;
+layout(constant_id = 10) const uint RIGHT_WORDS = 0x3210;
+#endif
 layout(local_size_x_id = 7) in;
 layout(local_size_x = 256) in;
 
 #include "fragments.glsl"
+#ifdef INT8
+#include "byte_fragments.glsl"
+#endif
 
 const uint Q_TYPE = DTYPE_BF16, K_TYPE = DTYPE_BF16, V_TYPE = DTYPE_BF16;
 #include "attention.glsl"
@@ -56,17 +68,53 @@ const uint FRAGS_K = KEYS / 16;
 const uint TILE = FRAGS_K * STRIP;     // runs of a tile of k, and of v
 const uint THREADS = SUBS * LANES;
 const uint LOADS = TILE / THREADS;
+#ifdef INT8
+const uint STEPS_Q = 4;                // fragments of a head's channels in products of queries and keys
+const uint STRIP_K = STEPS_Q * LANES;  // runs of 16 tokens' bytes
+const uint TILE_K = FRAGS_K * STRIP_K;
+const uint LOADS_K = TILE_K / THREADS;
+#define LEFT_Q BYTES_LEFT
+#define RIGHT_K BYTES_RIGHT
+#define SCORES INTS
+#define SET_Q SET_BYTES_LEFT
+#define SET_K SET_BYTES_RIGHT
+#define MULTIPLY_SCORES MULTIPLY_BYTES
+#define CLEAR_SCORES(c) CLEAR_INTS(c, MAGIC)
+#define SCORE(c, e) of_magic(c[e])
+#define SCALE(i, of_keys) (row_scale[i] * (of_keys))
+#else
+#define STEPS_Q STEPS
+#define TILE_K TILE
+#define LOADS_K LOADS
+#define LEFT_Q LEFT
+#define RIGHT_K RIGHT
+#define SCORES SUMS
+#define SET_Q SET_LEFT
+#define SET_K SET_RIGHT
+#define MULTIPLY_SCORES MULTIPLY
+#define CLEAR_SCORES CLEAR
+#define SCORE(c, e) c[e]
+#define SCALE(i, of_keys) scale
+#endif
 const float MOST = 1.2676506e30;       // of a sum: 2^100
 
+#ifdef INT8
+shared uvec4 stage[TILE_K + TILE]; // k, then v
+#else
 shared uvec4 stage[2 * TILE]; // k, then v
+#endif
 shared uint again;            // whether some query's sum was too large
 
-LEFT queries[FRAGS * STEPS];
-SUMS score[FRAGS * FRAGS_K];
+LEFT_Q queries[FRAGS * STEPS_Q];
+SCORES score[FRAGS * FRAGS_K];
 SUMS result[FRAGS * STEPS];
 float shift[FRAGS * 2]; // of the rows lane / 4 and lane / 4 + 8 of a fragment
 float total[FRAGS * 2]; // of the weights that this lane holds
-uvec4 next_k[LOADS], next_v[LOADS];
+uvec4 next_k[LOADS_K], next_v[LOADS];
+#ifdef INT8
+float row_scale[FRAGS * 2];     // of the queries in those rows, times that of all scores
+float key_scale[FRAGS_K], next_scale[FRAGS_K];
+#endif
 
 uint q_at[FRAGS], k_head, v_head, list, last;
 
@@ -80,6 +128,22 @@ uint key_of(uint tile) {
 #define QUERY(f, d) q_fragments[q_at[f] + (d) * LANES]
 
 // FETCH brings a tile into registers; what would lie beyond the last key repeats its fragment.
+#ifdef INT8
+#define SCALE_OF(key) uintBitsToFloat(k_fragments[k_head + (key) * (STRIP / 16) + STRIP_K].x)
+#define FETCH(key) \
+	UNROLL for (uint i = 0; i < LOADS_K; i++) { \
+		uint n = gl_LocalInvocationIndex + i * THREADS; \
+		uint at = ((key) / 16 + n / STRIP_K) * STRIP + n % STRIP_K; \
+		if (!WHOLE && at >= last) at = last - STRIP + at % STRIP; \
+		next_k[i] = k_fragments[k_head + at]; \
+	} \
+	UNROLL for (uint j = 0; j < FRAGS_K; j++) next_scale[j] = SCALE_OF(WHOLE ? (key) + j * 16 : min((key) + j * 16, pc.tk - 16)); \
+	UNROLL for (uint i = 0; i < LOADS; i++) { \
+		uint at = (key) * (STRIP / 16) + gl_LocalInvocationIndex + i * THREADS; \
+		if (!WHOLE && at >= last) at = last - STRIP + at % STRIP; \
+		next_v[i] = v_fragments[v_head + at]; \
+	}
+#else
 #define FETCH(key) \
 	UNROLL for (uint i = 0; i < LOADS; i++) { \
 		uint at = (key) * (STRIP / 16) + gl_LocalInvocationIndex + i * THREADS; \
@@ -87,6 +151,7 @@ uint key_of(uint tile) {
 		next_k[i] = k_fragments[k_head + at]; \
 		next_v[i] = v_fragments[v_head + at]; \
 	}
+#endif
 
 void main() {
 	uint head = pc.head + gl_WorkGroupID.y;
@@ -98,6 +163,10 @@ void main() {
 	UNROLL for (uint f = 0; f < FRAGS; f++) // queries beyond the last repeat the last 16
 		q_at[f] = (pc.q_base + gl_WorkGroupID.y * pc.q_stride + min(first + f * 16, pc.tq - 16) * 128) / 8 + LANE;
 	float scale = pc.scale * LOG2E;
+#ifdef INT8
+	UNROLL for (uint i = 0; i < FRAGS * 2; i++)
+		row_scale[i] = scale * uintBitsToFloat(q_words[(q_at[i / 2] - LANE + STRIP_K) * 4 + LANE / 4 + i % 2 * 8]);
+#endif
 
 	uint tiles = (pc.tk + KEYS - 1) / KEYS;
 	if (MODE == MODE_BLOCKS) {
@@ -106,9 +175,9 @@ void main() {
 		list = pc.index_base + row * pc.blocks;
 	}
 	if (Q_HELD) {
-		UNROLL for (uint n = 0; n < FRAGS * STEPS; n++) {
-			uvec4 w = QUERY(n / STEPS, n % STEPS);
-			SET_LEFT(queries[n], w)
+		UNROLL for (uint n = 0; n < FRAGS * STEPS_Q; n++) {
+			uvec4 w = QUERY(n / STEPS_Q, n % STEPS_Q);
+			SET_Q(queries[n], w)
 		}
 	}
 
@@ -122,21 +191,24 @@ void main() {
 		uint looked = attempt == 0 ? min(tiles, 1) : tiles;
 		for (uint n = 0; n < looked * FRAGS_K; n++) {
 			uint key = min(key_of(n / FRAGS_K) + n % FRAGS_K * 16, pc.tk - 16);
-			SUMS seen[FRAGS];
-			UNROLL for (uint f = 0; f < FRAGS; f++) CLEAR(seen[f])
-			[[dont_unroll]] for (uint d = 0; d < STEPS; d++) {
-				RIGHT keys;
+			SCORES seen[FRAGS];
+			UNROLL for (uint f = 0; f < FRAGS; f++) CLEAR_SCORES(seen[f])
+			[[dont_unroll]] for (uint d = 0; d < STEPS_Q; d++) {
+				RIGHT_K keys;
 				uvec4 w = k_fragments[k_head + key * (STRIP / 16) + d * LANES + LANE];
-				SET_RIGHT(keys, w)
+				SET_K(keys, w)
 				UNROLL for (uint f = 0; f < FRAGS; f++) {
-					LEFT some;
+					LEFT_Q some;
 					uvec4 u = QUERY(f, d);
-					SET_LEFT(some, u)
-					MULTIPLY(seen[f], some, keys)
+					SET_Q(some, u)
+					MULTIPLY_SCORES(seen[f], some, keys)
 				}
 			}
+#ifdef INT8
+			float of_keys = SCALE_OF(key);
+#endif
 			UNROLL for (uint f = 0; f < FRAGS; f++) {
-				UNROLL for (uint e = 0; e < 8; e++) shift[f * 2 + e / 4] = max(shift[f * 2 + e / 4], seen[f][e] * scale);
+				UNROLL for (uint e = 0; e < 8; e++) shift[f * 2 + e / 4] = max(shift[f * 2 + e / 4], SCORE(seen[f], e) * SCALE(f * 2 + e / 4, of_keys));
 			}
 		}
 		UNROLL for (uint i = 0; i < FRAGS * 2; i++) {
@@ -151,10 +223,16 @@ void main() {
 		}
 		for (uint tile = 0; tile < tiles; tile++) {
 			barrier(); // all have done with the tile before
+#ifdef INT8
+			UNROLL for (uint i = 0; i < LOADS_K; i++) stage[gl_LocalInvocationIndex + i * THREADS] = next_k[i];
+			UNROLL for (uint i = 0; i < LOADS; i++) stage[TILE_K + gl_LocalInvocationIndex + i * THREADS] = next_v[i];
+			UNROLL for (uint j = 0; j < FRAGS_K; j++) key_scale[j] = next_scale[j];
+#else
 			UNROLL for (uint i = 0; i < LOADS; i++) {
 				stage[gl_LocalInvocationIndex + i * THREADS] = next_k[i];
 				stage[TILE + gl_LocalInvocationIndex + i * THREADS] = next_v[i];
 			}
+#endif
 			barrier();
 			uint present = key;
 			if (tile + 1 < tiles) {
@@ -163,29 +241,29 @@ void main() {
 			}
 
 			// Scores.
-			UNROLL for (uint n = 0; n < FRAGS * FRAGS_K; n++) CLEAR(score[n])
+			UNROLL for (uint n = 0; n < FRAGS * FRAGS_K; n++) CLEAR_SCORES(score[n])
 			if (Q_HELD) {
-				UNROLL for (uint d = 0; d < STEPS; d++) {
+				UNROLL for (uint d = 0; d < STEPS_Q; d++) {
 					UNROLL for (uint j = 0; j < FRAGS_K; j++) {
-						RIGHT keys;
-						uvec4 w = stage[(j * STEPS + d) * LANES + LANE];
-						SET_RIGHT(keys, w)
-						UNROLL for (uint f = 0; f < FRAGS; f++) MULTIPLY(score[f * FRAGS_K + j], queries[f * STEPS + d], keys)
+						RIGHT_K keys;
+						uvec4 w = stage[(j * STEPS_Q + d) * LANES + LANE];
+						SET_K(keys, w)
+						UNROLL for (uint f = 0; f < FRAGS; f++) MULTIPLY_SCORES(score[f * FRAGS_K + j], queries[f * STEPS_Q + d], keys)
 					}
 				}
 			} else {
-				[[dont_unroll]] for (uint d = 0; d < STEPS; d += 2) {
-					LEFT some[FRAGS * 2];
+				[[dont_unroll]] for (uint d = 0; d < STEPS_Q; d += 2) {
+					LEFT_Q some[FRAGS * 2];
 					UNROLL for (uint n = 0; n < FRAGS * 2; n++) {
 						uvec4 w = QUERY(n / 2, d + n % 2);
-						SET_LEFT(some[n], w)
+						SET_Q(some[n], w)
 					}
 					UNROLL for (uint e = 0; e < 2; e++) {
 						UNROLL for (uint j = 0; j < FRAGS_K; j++) {
-							RIGHT keys;
-							uvec4 w = stage[(j * STEPS + d + e) * LANES + LANE];
-							SET_RIGHT(keys, w)
-							UNROLL for (uint f = 0; f < FRAGS; f++) MULTIPLY(score[f * FRAGS_K + j], some[f * 2 + e], keys)
+							RIGHT_K keys;
+							uvec4 w = stage[(j * STEPS_Q + d + e) * LANES + LANE];
+							SET_K(keys, w)
+							UNROLL for (uint f = 0; f < FRAGS; f++) MULTIPLY_SCORES(score[f * FRAGS_K + j], some[f * 2 + e], keys)
 						}
 					}
 				}
@@ -198,14 +276,14 @@ void main() {
 				UNROLL for (uint f = 0; f < FRAGS; f++) {
 					float p[8];
 					UNROLL for (uint e = 0; e < 8; e++) {
-						p[e] = exp2(fma(score[f * FRAGS_K + j][e], scale, WHOLE ? -shift[f * 2 + e / 4] : hidden - shift[f * 2 + e / 4]));
+						p[e] = exp2(fma(SCORE(score[f * FRAGS_K + j], e), SCALE(f * 2 + e / 4, key_scale[j]), WHOLE ? -shift[f * 2 + e / 4] : hidden - shift[f * 2 + e / 4]));
 						total[f * 2 + e / 4] += p[e];
 					}
 					WEIGHTS(weights[f], p)
 				}
 				UNROLL for (uint d = 0; d < STEPS; d++) {
 					RIGHT values;
-					uvec4 w = stage[TILE + (j * STEPS + d) * LANES + LANE];
+					uvec4 w = stage[TILE_K + (j * STEPS + d) * LANES + LANE];
 					SET_RIGHT(values, w)
 					UNROLL for (uint f = 0; f < FRAGS; f++) MULTIPLY(result[f * STEPS + d], weights[f], values)
 				}

@@ -53,7 +53,7 @@ func TestMistakesAreOneLineAndStatus2(t *testing.T) {
 		{"an expanded prompt without expansion", with(t2v, "--print-prompt", "--expand_prompt", "0"), "--expand-prompt 0 turns off"},
 		{"prompt expansion of another kind", with(t2v, "--expand_prompt", "2"), "--expand-prompt 2"},
 		{"quantised text encoder without checkpoint", with(t2v, "--qwen_quantization"), "not found"},
-		{"sage attention", with(t2v, "--attention_engine", "sage"), "sage"},
+		{"sage attention in fp32", with(t2v, "--attention_engine", "sage", "--precision", "f32"), "--attention-engine sage needs --precision mixed"},
 		{"unknown attention", with(t2v, "--attention_engine", "magic"), "magic"},
 		{"zero steps", with(t2v, "--sample_steps", "0"), "--sample-steps 0"},
 		{"too many steps", with(t2v, "--sample_steps", "1000000"), "1000000"},
@@ -147,7 +147,7 @@ func TestMistakesAreOneLineAndStatus2(t *testing.T) {
 }
 
 func TestAttentionLibrariesAreAcceptedAndSaidToBeReplaced(t *testing.T) {
-	for _, name := range []string{"auto", "sdpa", "flash_attention_2", "flash_attention_3"} {
+	for _, name := range []string{"auto", "sdpa", "flash_attention_2", "flash_attention_3", "sage"} {
 		_, _, stderr := invoke(t, "--config", "k5_lite_t2v_5s_sft_sd", "--prompt", "fox", "--attention_engine", name, "-o", filepath.Join(t.TempDir(), "x.mp4"))
 		if strings.Contains(stderr, "attention-engine") || !strings.Contains(stderr, "not found") { // goes on to look for the checkpoint
 			t.Errorf("%s: %s", name, stderr)

@@ -17,13 +17,14 @@ import (
 
 // kernelOptions are the flags of bench matmul, attention and conv.
 type kernelOptions struct {
-	model  modelFlags
-	size   sizeFlags
-	shapes []string
-	least  leastFlag
-	device deviceFlags
-	log    logFlags
-	json   bool
+	attention attentionFlag
+	model     modelFlags
+	size      sizeFlags
+	shapes    []string
+	least     leastFlag
+	device    deviceFlags
+	log       logFlags
+	json      bool
 }
 
 // defaultBenchConfig is the model whose shapes are measured when none is named.
@@ -41,6 +42,9 @@ func kernelCommand(name, summary, about, shape string, examples []string, measur
 	f.StringVar(&o.model.precisionName, "precision", "mixed", "`HOW` exactly to compute: mixed (16-bit operands, fp32 sums) or f32")
 	if o.model.linearName = "full"; name == "matmul" {
 		f.StringVar(&o.model.linearName, "linear", "full", "`NUMBERS` to compute with: full (as --precision says) or int8 (8-bit integers; without the rounding of their operands)")
+	}
+	if name == "attention" {
+		o.attention.register(f)
 	}
 	o.least.register(f)
 	o.device.register(cmd.flags.group("Device"))
@@ -68,12 +72,16 @@ func (o *kernelOptions) run(ctx context.Context, c *console, name string, measur
 	if err != nil {
 		return err
 	}
+	attention, err := o.attention.checked(precision)
+	if err != nil {
+		return err
+	}
 	if err := check(o); err != nil {
 		return err
 	}
 	var report *bench.KernelReport
 	err = measuring(ctx, c, &o.device, &o.log, name, func(d *engine.Device, progress func(done, total int)) (err error) {
-		report, err = measure(ctx, d, o, bench.KernelOptions{Precision: precision, Linear: linear, Least: o.least.least, Progress: progress})
+		report, err = measure(ctx, d, o, bench.KernelOptions{Precision: precision, Linear: linear, Attention: attention, Least: o.least.least, Progress: progress})
 		return err
 	})
 	if err != nil {
@@ -146,7 +154,7 @@ func benchAttentionCommand() *command {
 	const form = "HEADSxQUERIESxKEYSxSIZE"
 	var shapes []bench.AttentionShape
 	return kernelCommand("attention", "full attention", "Measures full attention of so many heads, queries, keys and channels a head, as the transformer's visual blocks have it.", form,
-		[]string{"vkandinsky bench attention", "vkandinsky bench attention --shape 32x47616x47616x128 --json"},
+		[]string{"vkandinsky bench attention", "vkandinsky bench attention --shape 32x47616x47616x128 --json", "vkandinsky bench attention --attention-engine sage"},
 		func(ctx context.Context, d *engine.Device, o *kernelOptions, k bench.KernelOptions) (*bench.KernelReport, error) {
 			return bench.Attentions(ctx, d, k, shapes)
 		},
@@ -165,6 +173,9 @@ func benchAttentionCommand() *command {
 				}
 				if n[3]%4 != 0 || n[3] > 512 {
 					return badInputf("--shape %q: heads have a multiple of 4 channels, at most 512", text)
+				}
+				if o.attention.engine == load.AttentionSage && n[3] > 128 {
+					return badInputf("--shape %q: heads have at most 128 channels with --attention-engine sage", text)
 				}
 				shapes = append(shapes, bench.AttentionShape{Name: "attention", Heads: n[0], Queries: n[1], Keys: n[2], HeadDim: n[3]})
 			}
@@ -203,6 +214,9 @@ func printKernelReport(w io.Writer, r *bench.KernelReport) error {
 	rows := []string{fmt.Sprintf("device\t%s, %s, kernels %s, %s precision", r.Device, r.Driver, r.Kernels, r.Precision)}
 	if r.Linear == load.LinearInt8.String() {
 		rows = append(rows, "numbers\t8-bit integers, rounding them not included")
+	}
+	if r.Attention == load.AttentionSage.String() {
+		rows = append(rows, "numbers\tscores of 8-bit integers, rounding them included; the ceiling is that of half the products each")
 	}
 	for _, c := range r.Ceilings {
 		rows = append(rows, fmt.Sprintf("ceiling\t%s: %s", c.Unit, units.Rate(c.PerSecond, "FLOP/s")))

@@ -27,6 +27,7 @@ type benchOptions struct {
 	lora                    loraFlags
 	size                    sizeFlags
 	swap                    swapFlags
+	attention               attentionFlag
 	device                  deviceFlags
 	log                     logFlags
 	files                   timelineFlags
@@ -75,6 +76,7 @@ func (o *benchOptions) registerWork(cmd *command) *pflag.FlagSet {
 	f.IntVar(&o.blocks, "blocks", 0, "only `NUMBER` visual blocks of a made-up model, to measure sooner (default all)")
 	f = cmd.flags.group("Work")
 	o.size.register(f)
+	o.attention.register(f)
 	f.IntVar(&o.passes, "passes", 2, "`NUMBER` of forward passes; the first compiles kernels")
 	f.BoolVar(&o.guided, "guided", false, "two branches per pass, as with a guidance weight other than 1")
 	f = cmd.flags.group("Block swapping")
@@ -164,6 +166,9 @@ func (o *benchOptions) check(log *slog.Logger, cmd *command) (work bench.Options
 		return
 	}
 	if work.Linear, err = o.model.linear(work.Precision); err != nil {
+		return
+	}
+	if work.Attention, err = o.attention.checked(work.Precision); err != nil {
 		return
 	}
 	blocks, err := o.swap.blocks(&cmd.flags, work.Config)
@@ -272,6 +277,9 @@ func printBench(w io.Writer, r *bench.Report, kernels int) error {
 	}
 	if r.Rounding != nil {
 		rows = append(rows, fmt.Sprintf("linear\t%s", r.Rounding))
+	}
+	if r.Attention == load.AttentionSage.String() {
+		rows = append(rows, "attention\tsage: scores of 8-bit integers")
 	}
 	if r.ReadOnce > 0 {
 		rows = append(rows, fmt.Sprintf("\treading the files once takes %s: the start takes %.2f times as long", seconds(r.ReadOnce), r.StartRatio))

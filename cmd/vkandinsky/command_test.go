@@ -27,7 +27,7 @@ func TestEveryFlagOfTheReferenceProgramIsThereWithUnderscoresAndDashes(t *testin
 		"enable_block_swap", "blocks_in_memory", "dtype",
 	} {
 		values := map[string]string{
-			"config": "x", "prompt": "x", "image": "x", "negative_prompt": "x", "output_filename": "x", "attention_engine": "x", "dtype": "x",
+			"config": "x", "prompt": "x", "image": "x", "negative_prompt": "x", "output_filename": "x", "attention_engine": "sage", "dtype": "x",
 			"offload": "true", "magcache": "true", "qwen_quantization": "true", "enable_block_swap": "true",
 		}
 		value := values[name]

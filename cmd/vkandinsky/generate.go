@@ -63,7 +63,7 @@ type requestFlags struct {
 	guidance, scale         float64
 	seed                    uint64
 	magcache, quantizeQwen  bool
-	attention               string
+	attention               attentionFlag
 	picture                 *receipt.Picture // which file image was
 }
 
@@ -82,7 +82,7 @@ func (r *requestFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&r.magcache, "magcache", false, "skip forward passes that change little (MagCache)")
 	f.IntVar(&r.expand, "expand-prompt", 1, "`1` lets the text encoder write the prompt out, looking at the picture; 0 takes it as it is (also the default of configurations that say so, and of text encoders that cannot write)")
 	f.BoolVar(&r.quantizeQwen, "qwen-quantization", false, "hold the linear layers of the text encoder in 4 bits (NF4, quantized while loading): a quarter of the memory, less exact")
-	f.StringVar(&r.attention, "attention-engine", "auto", "`ENGINE` as the reference program knows them: auto, sdpa, flash_attention_2 and flash_attention_3 all mean this program's own kernels")
+	r.attention.register(f)
 }
 
 // holdFlags say how networks are held besides the visual blocks.
@@ -304,6 +304,9 @@ func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Lo
 	if k.Linear, err = o.model.linear(k.Precision); err != nil {
 		return k, err
 	}
+	if k.Attention, err = o.request.attention.checked(k.Precision); err != nil {
+		return k, err
+	}
 	if k.BlocksInMemory, err = o.swap.asked(f, config); err != nil {
 		return k, err
 	}
@@ -319,18 +322,11 @@ func (o *generateOptions) options(f *flags, config *configs.Config, log *slog.Lo
 
 // checkUpstream refuses what this program cannot do yet, and says what it does instead of choosing an attention library.
 func (r *requestFlags) checkUpstream(log *slog.Logger) error {
-	switch {
-	case r.expand != 0 && r.expand != 1:
+	if r.expand != 0 && r.expand != 1 {
 		return badInput(fmt.Errorf("--expand-prompt %d: use 1, or 0 to take the prompt as it is", r.expand))
 	}
-	switch r.attention {
-	case "auto", "sdpa":
-	case "flash_attention_2", "flash_attention_3":
-		log.Info("attention is computed by this program's own kernels", "asked for", r.attention)
-	case "sage":
-		return badInput(fmt.Errorf("--attention-engine sage computes with 8-bit numbers, which this program does not do: use auto"))
-	default:
-		return badInput(fmt.Errorf("--attention-engine %q: use auto, sdpa, flash_attention_2 or flash_attention_3", r.attention))
+	if asked := r.attention.asked; strings.HasPrefix(asked, "flash_attention") {
+		log.Info("attention is computed by this program's own kernels", "asked for", asked)
 	}
 	return nil
 }

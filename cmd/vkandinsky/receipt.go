@@ -15,6 +15,7 @@ import (
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/internal/media"
 	"github.com/vkandinsky/vkandinsky/models/kandinsky5"
+	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/receipt"
 )
 
@@ -141,6 +142,9 @@ func (o *generateOptions) settingsOf(j *job, s kandinsky5.Settings) receipt.Sett
 		SampleSteps: s.Steps, GuidanceWeight: s.Guidance, SchedulerScale: s.SchedulerScale, Seed: s.Seed, MagCache: s.MagCache,
 		Precision: j.options.Precision.String(), Linear: j.options.Linear.String(), HostWeights: o.swap.hostName, QuantizeQwen: j.options.QuantizeQwen,
 		Kernels: o.device.kernels,
+	}
+	if j.options.Attention != load.AttentionOwn {
+		out.Attention = j.options.Attention.String()
 	}
 	for _, l := range s.LoRA {
 		out.LoRA = append(out.LoRA, receipt.LoRA{File: l.Path, Weight: l.Weight, Scales: l.Scales})

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/models/receipt"
 )
 
@@ -190,7 +191,7 @@ func repeated(t *testing.T, change func(*receipt.Receipt), args ...string) *gene
 	t.Helper()
 	r := &receipt.Receipt{Settings: receipt.Settings{Config: "k5_lite_t2v_5s_sft_sd", CheckpointDir: "m", Prompt: "a fox", ExpandPrompt: true, ExpandedPrompt: "a red fox", NegativePrompt: "",
 		Width: 64, Height: 32, VideoDuration: 2, SampleSteps: 3, GuidanceWeight: 4.25, SchedulerScale: 7, Seed: 9, MagCache: true, Precision: "f32", Kernels: "base",
-		Linear: "int8", HostWeights: "int8", QuantizeQwen: true, LoRA: []receipt.LoRA{{File: "a.safetensors", Weight: 0.5}, {File: "b:2", Weight: -1}}},
+		Linear: "int8", Attention: "sage", HostWeights: "int8", QuantizeQwen: true, LoRA: []receipt.LoRA{{File: "a.safetensors", Weight: 0.5}, {File: "b:2", Weight: -1}}},
 		Memory: receipt.Memory{EnableBlockSwap: true, BlocksInMemory: 3, StreamSlots: 1, SwapPolicy: "fifo", HostTier: "mapped", HeadGroups: 2, QwenLayersInMemory: 2, Offload: true, VRAMBudget: 1<<34 + 1}}
 	change(r)
 	o := &generateOptions{}
@@ -218,6 +219,9 @@ func TestFlagsWinOverTheReceipt(t *testing.T) {
 	}
 	if o.model.configName != "k5_lite_t2v_5s_sft_sd" || o.model.dir != "m" || o.model.precisionName != "f32" || o.device.kernels != "base" || o.repeat.written != "a red fox" {
 		t.Errorf("model %+v, written %q", o.model, o.repeat.written)
+	}
+	if q.attention.engine != load.AttentionSage {
+		t.Errorf("attention %v", q.attention)
 	}
 	if o.model.linearName != "int8" || s.hostName != "int8" || !q.quantizeQwen || !slices.Equal(o.lora.adapters, []string{"a.safetensors:0.5", "b:2:-1"}) {
 		t.Errorf("linear layers %q, waiting blocks %q, text encoder in 4 bits %t, adapters %q", o.model.linearName, s.hostName, q.quantizeQwen, o.lora.adapters)

@@ -28,7 +28,7 @@ const (
 var harmless = []string{
 	"output-filename", "frames-dir", "contact-sheet", "stats", "json", "preview", "timeline", "trace", "log-level", "verbose", "quiet",
 	"config", "checkpoint-dir", "enable-block-swap", "blocks-in-memory", "stream-slots", "swap-policy", "host-tier", "host-weights", "qwen-layers-in-memory", "head-groups", "offload",
-	"device", "kernels", "vram-budget", "ram-budget", "validate", "cache-dir", "fault", "attention-engine",
+	"device", "kernels", "vram-budget", "ram-budget", "validate", "cache-dir", "fault",
 	"checkpoint-every", "keep-state", "on-interrupt", "resume", "receipt", "no-receipt", "continue",
 }
 

@@ -231,6 +231,7 @@ func TestStatesAndFlagsThatAreRefused(t *testing.T) {
 		{"--prompt A cat. contradicts", "--prompt", "A cat."},
 		{"--precision f32 contradicts the state, which was made with mixed", "--precision", "f32"},
 		{"--seed 1 contradicts the state, which was made with 1137", "--seed", "1"},
+		{"--attention-engine sage contradicts the state, which was made with auto", "--attention-engine", "sage"},
 		{"blocks waiting in bf16, not int8", "--host-weights", "int8"},
 		{"--image", "--image", filepath.Join("testdata", "first.png")},
 		{"--print-prompt", "--print-prompt"},

@@ -18,6 +18,7 @@ import (
 type tuneOptions struct {
 	model       modelFlags
 	size        sizeFlags
+	attention   attentionFlag
 	device      deviceFlags
 	log         logFlags
 	quick, json bool
@@ -45,6 +46,7 @@ func tuneCommand() *command {
 	o.model.register(cmd.flags.group("Model"))
 	f := cmd.flags.group("Work")
 	o.size.register(f)
+	o.attention.register(f)
 	f.BoolVar(&o.quick, "quick", false, "fewer repetitions, and only the operations in which most time goes")
 	f.DurationVar(&o.limit, "limit", 0, "measure no longer than about `TIME`, what is most costly first (default 2m, with --quick 30s)")
 	f.BoolVar(&o.clear, "clear", false, "forget what was measured on this device before")
@@ -139,7 +141,10 @@ func (o *tuneOptions) work() (work tune.Options, err error) {
 	if work.Precision, err = o.model.precision(); err != nil {
 		return work, err
 	}
-	work.Linear, err = o.model.linear(work.Precision)
+	if work.Linear, err = o.model.linear(work.Precision); err != nil {
+		return work, err
+	}
+	work.Attention, err = o.attention.checked(work.Precision)
 	return work, err
 }
 

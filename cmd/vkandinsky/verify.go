@@ -19,6 +19,7 @@ type verifyOptions struct {
 	log        logFlags
 	precision  string
 	linear     string
+	attention  attentionFlag
 	tokenizers string
 	blocks     int
 	json       bool
@@ -40,6 +41,7 @@ func verifyCommand() *command {
 	f := cmd.flags.group("How to compute")
 	f.StringVar(&o.precision, "precision", "both", "`PRECISION`: mixed, f32 or both")
 	f.StringVar(&o.linear, "linear", "full", "int8: judge the transformers' cases again with linear layers in 8-bit `NUMBERS`, by wider limits, beside mixed precision")
+	f.Var(&o.attention, "attention-engine", "sage: judge the transformers' cases again with attention by `ENGINE` sage (queries and keys in 8-bit integers), by the limits of mixed precision")
 	f.IntVar(&o.blocks, "blocks-in-memory", 0, "swap the transformers' blocks with so many `BLOCKS` on the device; results must not change")
 	f.StringVar(&o.tokenizers, "tokenizers", "", "`FOLDER` with the published vocabularies for a tokenizer case (default ../tokenizers beside it)")
 	o.device.register(cmd.flags.group("Device"))
@@ -166,7 +168,7 @@ func (o *verifyOptions) judge(ctx context.Context, c *console, d *engine.Device,
 	}
 	for _, way := range ways {
 		for _, g := range cases {
-			results, err := g.run(ctx, d, verify.Options{Precision: way.precision, Linear: way.linear, Tokenizers: o.tokenizers, BlocksInMemory: o.blocks})
+			results, err := g.run(ctx, d, verify.Options{Precision: way.precision, Linear: way.linear, Attention: way.attention, Tokenizers: o.tokenizers, BlocksInMemory: o.blocks})
 			if err != nil {
 				return err
 			}
@@ -187,9 +189,13 @@ func (o *verifyOptions) judge(ctx context.Context, c *console, d *engine.Device,
 type computing struct {
 	precision load.Precision
 	linear    load.Linear
+	attention load.Attention
 }
 
 func (c computing) String() string {
+	if c.attention != load.AttentionOwn {
+		return c.attention.String()
+	}
 	if c.linear == load.LinearFull {
 		return c.precision.String()
 	}
@@ -206,11 +212,19 @@ func (o *verifyOptions) ways() (out []computing, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if linear == load.LinearInt8 {
+	sage := o.attention.engine == load.AttentionSage
+	if linear == load.LinearInt8 || sage {
 		if o.precision == load.Float32.String() {
-			return nil, fmt.Errorf("--linear int8 needs --precision mixed")
+			return nil, fmt.Errorf("--linear int8 and --attention-engine sage need --precision mixed")
 		}
-		return []computing{{load.Mixed, load.LinearFull}, {load.Mixed, load.LinearInt8}}, nil
+		out = append(out, computing{precision: load.Mixed})
+		if linear == load.LinearInt8 {
+			out = append(out, computing{precision: load.Mixed, linear: linear})
+		}
+		if sage {
+			out = append(out, computing{precision: load.Mixed, attention: load.AttentionSage})
+		}
+		return out, nil
 	}
 	for _, p := range precisions {
 		out = append(out, computing{precision: p})

@@ -49,6 +49,10 @@ type AttentionArgs struct {
 	// Consume says that Q, K and V are not needed any more: with Half, devices that have Caps.Fragments then put bf16 heads of 128 channels in
 	// the order of their matrices, in place, where the tokens are a multiple of 16 and there is no mask.
 	Consume bool
+	// Int8 computes the scores from queries and keys that are rounded to signed bytes, in their own memory, so Consume must be set: what is left in
+	// Q and K are bytes. Heads have at most 128 channels. What keys have in common is subtracted first, which no softmax sees. Scratch then holds at
+	// least AttentionInt8Scratch words, type U32, with and without Half.
+	Int8 bool
 }
 
 // attentionPeaks is how many words of scratch a head gets: the largest magnitude is looked for by so many workgroups.
@@ -76,31 +80,27 @@ func Attention(s *engine.Stream, a AttentionArgs) {
 		return
 	}
 	k = a.take(z, caps, k, s.Choose(func() engine.Operation { return a.operation(z, caps, k) }))
-	a.recordKernel(s, z, k)
+	a.record(s, z, k)
 }
 
-// record dispatches the kernel with a given tile.
-func (a AttentionArgs) record(s *engine.Stream, z attentionSizes, tile attentionTile) {
+// record dispatches the attention in a way.
+func (a AttentionArgs) record(s *engine.Stream, z attentionSizes, k attentionKernel) {
 	caps := s.Device().Caps()
-	cuts, err := planAttention(z, tile.queries(), caps)
+	limits := caps
+	limits.MaxDispatchCost *= k.longer(caps)
+	cuts, err := planAttention(z, k.queries(), limits)
 	if err != nil {
 		s.Fail(fmt.Errorf("ops: attention: %w", err))
 		return
 	}
-	if a.Half {
-		a.magnitudes(s)
-	}
-	shader := shaders.Attention
-	if a.Half {
-		shader = shaders.AttentionHalf
-	}
-	spec := a.spec(tile).Values()
+	k.prepare(s, a)
 	label := fmt.Sprintf("attention %v %dx%dx%dx%d", a.Mode, z.heads, z.tq, z.tk, z.dim)
 	for _, c := range cuts {
 		bind, push := a.part(z, c, caps)
+		vecOut := (push.OutBase|push.OutStride)%4 == 0 && vectors(bind[3])
 		s.Dispatch(engine.Call{
-			Shader: shader, Spec: spec, Push: push.Append(nil), Bind: bind, Label: label,
-			Groups: [3]uint32{uint32(ceilDiv(c.row1-c.row0, tile.queries())), uint32(c.head1 - c.head0), 1},
+			Shader: k.shader(), Spec: k.spec(a, caps, vecOut), Push: k.push(push), Bind: bind, Label: label,
+			Groups: [3]uint32{uint32(ceilDiv(c.row1-c.row0, k.queries())), uint32(c.head1 - c.head0), 1},
 			Cost:   4 * float64(c.head1-c.head0) * float64(c.row1-c.row0) * float64(z.tk) * float64(z.dim),
 		})
 	}
@@ -154,6 +154,9 @@ func (a AttentionArgs) check() attentionSizes {
 		bad("mask is not U32 [Tk]")
 	case a.Half && (a.Scratch.DType != engine.U32 || a.Scratch.IsZero() || a.Scratch.Elems() < int64(AttentionScratch(z.heads, a.K.Dim(0)))):
 		bad("scratch is too small")
+	case a.Int8 && (!a.Consume || z.dim > maxInt8Head || a.Scratch.DType != engine.U32 || a.Scratch.IsZero() ||
+		a.Scratch.Elems() < int64(AttentionInt8Scratch(z.heads, a.K.Dim(0), z.dim))):
+		bad("int8 needs heads of at most 128 that may be consumed, and more scratch")
 	}
 	size := func(t engine.Tensor) int64 { return int64(z.dim) * t.DType.Size() }
 	z.qRow, z.kRow, z.vRow = size(a.Q), size(a.K), size(a.V)
@@ -162,15 +165,6 @@ func (a AttentionArgs) check() attentionSizes {
 		z.lists = int64(z.tq/64) * int64(z.tk/64) * 4
 	}
 	return z
-}
-
-func (a AttentionArgs) spec(t attentionTile) shaders.AttentionSpec {
-	return shaders.AttentionSpec{
-		Threads: uint32(t.threads), Lanes: uint32(t.lanes), Rows: uint32(t.rows), HeadDim: uint32(a.Q.Dim(2)),
-		Columns: uint32(t.columns), Depth: uint32(t.depth), Keys: uint32(t.keys), Stage: uint32(t.stage(a.Half)),
-		Mode: uint32(a.Mode), Masked: !a.Mask.IsZero(),
-		QType: uint32(a.Q.DType), KType: uint32(a.K.DType), VType: uint32(a.V.DType), OutType: uint32(a.Out.DType),
-	}
 }
 
 // part returns what one dispatch binds and its push constants.
@@ -221,12 +215,16 @@ func (a AttentionArgs) part(z attentionSizes, c attentionCut, caps engine.Caps) 
 	return bind, push
 }
 
-// magnitudes records the largest magnitudes per head of q, k and v into the scratch words.
+// magnitudes records the largest magnitudes per head of q, k and v into the scratch words, with Int8 those of v alone.
 func (a AttentionArgs) magnitudes(s *engine.Stream) {
 	caps := s.Device().Caps()
 	slot := 0
-	for _, x := range []engine.Tensor{a.Q, a.K, a.V} {
+	for i, x := range []engine.Tensor{a.Q, a.K, a.V} {
 		heads := x.Dim(0)
+		if a.Int8 && i < 2 {
+			slot += heads
+			continue
+		}
 		count := x.Elems() / int64(heads)
 		// As many heads as fit a binding, or, where not even one does, a head in pieces.
 		fit := bindRoom(caps) / x.DType.Size() / 4 * 4

@@ -3,6 +3,7 @@ package ops
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/vkandinsky/vkandinsky/engine"
@@ -126,8 +127,9 @@ func (c *attentionCase) attentionError(caps engine.Caps) float64 {
 
 // bf16Matrices tells whether matrices of bf16 compute the attention.
 func (a AttentionArgs) bf16Matrices(caps engine.Caps) bool {
-	m, ok := a.chooseMatrix(a.check(), caps)
-	return ok && (m.shader == shaders.AttentionMatrixBf16 || m.fragments != nil)
+	k, ok := a.chooseKernel(a.check(), caps)
+	return ok && slices.Contains([]string{shaders.AttentionMatrixBf16, shaders.AttentionFlexibleBf16, shaders.AttentionFragments, shaders.AttentionFragmentsEmulated,
+		shaders.AttentionFragmentsInt8, shaders.AttentionFragmentsInt8Emulated}, k.shader())
 }
 
 // halfL2 is the relative L2 error that an attention may have by its 16-bit arithmetic, for scores of deviation 1 or less.

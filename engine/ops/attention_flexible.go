@@ -1,17 +1,34 @@
 package ops
 
 import (
+	"fmt"
+
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/shaders"
 )
 
 // attentionFlexible is a tile of attention_flexible.comp: subgroups of mat queries each, and how many keys are taken at a time.
 type attentionFlexible struct {
-	shader          string
+	variant         string
 	subs, keys, mat int
 }
 
+func (f attentionFlexible) name() string { return fmt.Sprintf("flexible %dx%d", f.subs, f.keys) }
+
+func (f attentionFlexible) shader() string { return f.variant }
+
 func (f attentionFlexible) queries() int { return f.subs * f.mat }
+
+func (f attentionFlexible) longer(engine.Caps) float64 { return 1 }
+
+func (f attentionFlexible) push(p shaders.AttentionPush) []byte { return matrixPush(p) }
+
+// prepare finds the sizes of operands, which fp16 does not hold as they are.
+func (f attentionFlexible) prepare(s *engine.Stream, a AttentionArgs) {
+	if f.variant == shaders.AttentionFlexibleF16 {
+		a.magnitudes(s)
+	}
+}
 
 // stage returns the 16-byte words of the shader's staging area, by the same formula.
 func (f attentionFlexible) stage(dim int) int {
@@ -69,7 +86,7 @@ func flexibleTiles(bf16 bool, caps engine.Caps, dim int, mode AttentionMode) (ou
 	}
 	for _, f := range attentionFlexibleTiles {
 		usable := caps.SubgroupSize > emulatedSubgroup || f == smallAttentionFlexible
-		f.shader, f.mat = shader, flexibleEdge(grain)
+		f.variant, f.mat = shader, flexibleEdge(grain)
 		if usable && f.fits(caps, dim, mode) {
 			out = append(out, f)
 		}
@@ -77,7 +94,7 @@ func flexibleTiles(bf16 bool, caps engine.Caps, dim int, mode AttentionMode) (ou
 	return out
 }
 
-func (a AttentionArgs) flexibleSpec(caps engine.Caps, f attentionFlexible, vecOut bool) []shaders.SpecValue {
+func (f attentionFlexible) spec(a AttentionArgs, caps engine.Caps, vecOut bool) []shaders.SpecValue {
 	return shaders.AttentionFlexibleSpec{
 		Subs: uint32(f.subs), HeadDim: uint32(a.Q.Dim(2)), Keys: uint32(f.keys), Subgroup: uint32(caps.SubgroupSize), Mat: uint32(f.mat),
 		Mode: uint32(a.Mode), Masked: !a.Mask.IsZero(),

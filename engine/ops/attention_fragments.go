@@ -2,6 +2,7 @@ package ops
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vkandinsky/vkandinsky/engine"
 	"github.com/vkandinsky/vkandinsky/shaders"
@@ -10,6 +11,7 @@ import (
 // attentionFragments is a tile of attention_fragments.comp: subgroups of so many fragments of 16 queries each, how many keys are taken at a
 // time, and whether queries stay in registers.
 type attentionFragments struct {
+	variant           string
 	subs, frags, keys int
 	held              bool
 }
@@ -24,6 +26,25 @@ func (f attentionFragments) name() string {
 		name += "+held"
 	}
 	return name
+}
+
+func (f attentionFragments) shader() string { return f.variant }
+
+func (f attentionFragments) push(p shaders.AttentionPush) []byte { return matrixPush(p) }
+
+// longer lets dispatches on matrix units do more work (fragmentDispatch).
+func (f attentionFragments) longer(caps engine.Caps) float64 {
+	if caps.Fragments == engine.MatrixFragments {
+		return fragmentDispatch
+	}
+	return 1
+}
+
+// prepare puts q, k and v in place into the order of fragments, as many heads at a time as a binding holds.
+func (f attentionFragments) prepare(s *engine.Stream, a AttentionArgs) {
+	packHeads(s, a.Q, LeftFragments)
+	packHeads(s, a.K, RightFragments)
+	packHeads(s, a.V, ValueFragments)
 }
 
 // attentionFragmentTiles are the tiles in order of preference. On an NVIDIA H100 the first gave 345 TFLOP/s, the second 324.
@@ -65,38 +86,38 @@ func (f attentionFragments) fits(caps engine.Caps, mode AttentionMode) bool {
 	return f.invocations() <= caps.MaxInvocations && f.sharedBytes(caps) <= caps.MaxSharedBytes && 16*f.keys%f.invocations() == 0
 }
 
+// packable tells whether q, k and v can be packed in place.
+func (a AttentionArgs) packable(z attentionSizes) bool {
+	bf16 := a.Q.DType == engine.BF16 && a.K.DType == engine.BF16 && a.V.DType == engine.BF16
+	return a.Consume && bf16 && z.dim == fragmentHead && z.tq%fragmentEdge == 0 && z.tk%fragmentEdge == 0 && a.Mask.IsZero()
+}
+
 // fragmentTiles lists the tiles of packed fragments that can compute the attention, in order of preference; none where the device has no
 // fragments, or q, k and v must stay what they are or cannot be packed in place.
 func (a AttentionArgs) fragmentTiles(z attentionSizes, caps engine.Caps) (out []attentionFragments) {
-	bf16 := a.Q.DType == engine.BF16 && a.K.DType == engine.BF16 && a.V.DType == engine.BF16
-	if !a.Consume || caps.Fragments == engine.NoFragments || !bf16 || z.dim != fragmentHead || z.tq%fragmentEdge != 0 || z.tk%fragmentEdge != 0 || !a.Mask.IsZero() {
+	if caps.Fragments == engine.NoFragments || !a.packable(z) {
 		return nil
 	}
 	for _, f := range attentionFragmentTiles {
 		if f.fits(caps, a.Mode) {
+			f.variant = attentionFragmentShader(caps)
 			out = append(out, f)
 		}
 	}
 	return out
 }
 
-// pack puts q, k and v in place into the order of fragments, as many heads at a time as a binding holds.
-func (a AttentionArgs) pack(s *engine.Stream) {
-	room := bindRoom(s.Device().Caps())
-	for _, p := range []struct {
-		x     engine.Tensor
-		order FragmentOrder
-	}{{a.Q, LeftFragments}, {a.K, RightFragments}, {a.V, ValueFragments}} {
-		heads, rows := p.x.Dim(0), p.x.Dim(1)
-		step := int(max(1, room/(int64(rows)*fragmentHead*p.x.DType.Size())))
-		for h := 0; h < heads; h += step {
-			x := p.x.Rows(h, min(h+step, heads))
-			packFragments(s, x, x, x.Dim(0), rows, fragmentHead, 1, p.order)
-		}
+// packHeads packs bf16 heads of fragmentHead channels in place.
+func packHeads(s *engine.Stream, x engine.Tensor, order FragmentOrder) {
+	heads, rows := x.Dim(0), x.Dim(1)
+	step := int(max(1, bindRoom(s.Device().Caps())/(int64(rows)*fragmentHead*x.DType.Size())))
+	for h := 0; h < heads; h += step {
+		part := x.Rows(h, min(h+step, heads))
+		packFragments(s, part, part, part.Dim(0), rows, fragmentHead, 1, order)
 	}
 }
 
-func (a AttentionArgs) fragmentSpec(f attentionFragments, pairs bool) []shaders.SpecValue {
+func (f attentionFragments) spec(a AttentionArgs, _ engine.Caps, pairs bool) []shaders.SpecValue {
 	return shaders.AttentionFragmentsSpec{Subs: uint32(f.subs), Frags: uint32(f.frags), Keys: uint32(f.keys), Mode: uint32(a.Mode), QHeld: f.held,
 		OutType: uint32(a.Out.DType), Pairs: pairs, Whole: a.K.Dim(1)%f.keys == 0, LocalSizeX: uint32(f.invocations())}.Values()
 }
@@ -104,4 +125,43 @@ func (a AttentionArgs) fragmentSpec(f attentionFragments, pairs bool) []shaders.
 // attentionFragmentShader is the variant that the device runs.
 func attentionFragmentShader(caps engine.Caps) string {
 	return fragmentShader(caps, shaders.AttentionFragments, shaders.AttentionFragmentsEmulated)
+}
+
+// attentionByteFragments is the same kernel with scores of signed bytes.
+type attentionByteFragments struct{ attentionFragments }
+
+func (f attentionByteFragments) name() string { return "int8 " + f.attentionFragments.name() }
+
+// prepare rounds q and k in place into the order of fragments of bytes, and packs v.
+func (f attentionByteFragments) prepare(s *engine.Stream, a AttentionArgs) {
+	a.meanKeys(s)
+	a.quantizeHeads(s, a.Q, false, leftByteFragments)
+	a.quantizeHeads(s, a.K, true, rightByteFragments)
+	packHeads(s, a.V, ValueFragments)
+}
+
+func (f attentionByteFragments) spec(a AttentionArgs, caps engine.Caps, pairs bool) []shaders.SpecValue {
+	return shaders.AttentionFragmentsSpec{Subs: uint32(f.subs), Frags: uint32(f.frags), Keys: uint32(f.keys), Mode: uint32(a.Mode), QHeld: f.held,
+		OutType: uint32(a.Out.DType), Pairs: pairs, Whole: a.K.Dim(1)%f.keys == 0, LocalSizeX: uint32(f.invocations()),
+		LeftWords: caps.ByteFragments.Left, RightWords: caps.ByteFragments.Right}.Values()
+}
+
+// attentionByteFragmentTiles are the tiles in order of preference. None was measured yet: the order is that of the kernel for 16-bit scores. Held
+// queries take half of its registers, so two fragments of them may stay.
+var attentionByteFragmentTiles = append(slices.Clone(attentionFragmentTiles), attentionFragments{subs: 8, frags: 2, keys: 32, held: true},
+	attentionFragments{subs: 4, frags: 2, keys: 32, held: true})
+
+// byteFragmentTiles lists the tiles of fragments that can compute an attention with Int8, in order of preference.
+func (a AttentionArgs) byteFragmentTiles(z attentionSizes, caps engine.Caps) (out []attentionKernel) {
+	if bytes := caps.ByteFragments.Kind; bytes == engine.NoFragments || bytes != caps.Fragments || !a.Half || !a.packable(z) ||
+		a.Mode != AttentionFull && a.Mode != AttentionBlocks || !vectors(a.Q) || !vectors(a.K) || !vectors(a.V) {
+		return nil
+	}
+	for _, f := range attentionByteFragmentTiles {
+		if f.fits(caps, a.Mode) && 8*f.keys%f.invocations() == 0 {
+			f.variant = fragmentShader(caps, shaders.AttentionFragmentsInt8, shaders.AttentionFragmentsInt8Emulated)
+			out = append(out, attentionByteFragments{f})
+		}
+	}
+	return out
 }

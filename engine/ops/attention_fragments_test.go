@@ -54,7 +54,8 @@ func TestAttentionByFragmentsMatchesReference(t *testing.T) {
 				defer arena.Release()
 				c := fragmentCase(t, arena, d, uint64(n), tt.attentionShape)
 				attentionModes[tt.mode](t, arena, d, rand.New(rand.NewPCG(32, uint64(n))), c)
-				c.args.recordMatrix(d.Compute(), c.args.check(), attentionMatrix{shader: attentionFragmentShader(d.Caps()), fragments: &f})
+				f.variant = attentionFragmentShader(d.Caps())
+				c.args.record(d.Compute(), c.args.check(), f)
 				c.check(t, d)
 			})
 		}
@@ -84,7 +85,8 @@ func TestAttentionByFragmentsBeginsAnewWhenScoresGrow(t *testing.T) {
 				return 0
 			})
 			f := attentionFragments{subs: 2, frags: 2, keys: 32}
-			c.args.recordMatrix(d.Compute(), c.args.check(), attentionMatrix{shader: attentionFragmentShader(d.Caps()), fragments: &f})
+			f.variant = attentionFragmentShader(d.Caps())
+			c.args.record(d.Compute(), c.args.check(), f)
 			c.check(t, d)
 		})
 	}
@@ -134,7 +136,7 @@ func TestAttentionTakesFragmentsOnlyWhereTheyFit(t *testing.T) {
 			if !ok {
 				t.Fatal("no kernel computes it")
 			}
-			if got, want := k.matrix != nil && k.matrix.fragments != nil, name == "as it is"; got != want {
+			if _, got := k.(attentionFragments); got != (name == "as it is") {
 				t.Errorf("the kernel is %s", k.name())
 			}
 		})

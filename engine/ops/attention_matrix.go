@@ -13,25 +13,49 @@ type attentionMatrixTile struct{ subsM, subsN, fragsQ, keys int }
 
 func (t attentionMatrixTile) subgroups() int { return t.subsM * t.subsN }
 
-// attentionMatrix is how an attention is computed by cooperative matrices.
+// attentionMatrix is attention by cooperative matrices (attention_matrix.comp).
 type attentionMatrix struct {
-	shader string
-	shape  engine.MatrixShape
-	tile   attentionMatrixTile
-	// flexible, if set, is the kernel for matrices of VK_NV_cooperative_matrix2 that does it instead.
-	flexible *attentionFlexible
-	// fragments, if set, is the kernel for packed fragments that does it instead.
-	fragments *attentionFragments
+	variant string
+	shape   engine.MatrixShape
+	tile    attentionMatrixTile
 }
 
-func (m attentionMatrix) queries() int {
-	if m.fragments != nil {
-		return m.fragments.queries()
+func (m attentionMatrix) name() string {
+	t := m.tile
+	return fmt.Sprintf("matrix %dx%dx%d/%d", t.subsM, t.subsN, t.fragsQ, t.keys)
+}
+
+func (m attentionMatrix) shader() string { return m.variant }
+
+func (m attentionMatrix) queries() int { return m.tile.subsM * m.tile.fragsQ * m.shape.M }
+
+func (m attentionMatrix) longer(engine.Caps) float64 { return 1 }
+
+func (m attentionMatrix) push(p shaders.AttentionPush) []byte { return matrixPush(p) }
+
+// prepare finds the sizes of operands, which fp16 does not hold as they are.
+func (m attentionMatrix) prepare(s *engine.Stream, a AttentionArgs) {
+	if m.variant == shaders.AttentionMatrixF16 {
+		a.magnitudes(s)
 	}
-	if m.flexible != nil {
-		return m.flexible.queries()
-	}
-	return m.tile.subsM * m.tile.fragsQ * m.shape.M
+}
+
+func (m attentionMatrix) spec(a AttentionArgs, caps engine.Caps, vecOut bool) []shaders.SpecValue {
+	t, s := m.tile, m.shape
+	return shaders.AttentionMatrixSpec{
+		SubsM: uint32(t.subsM), SubsN: uint32(t.subsN), FragsQ: uint32(t.fragsQ), HeadDim: uint32(a.Q.Dim(2)), Keys: uint32(t.keys),
+		Subgroup: uint32(caps.SubgroupSize), MatM: uint32(s.M), MatN: uint32(s.N), MatK: uint32(s.K),
+		Mode: uint32(a.Mode), Masked: !a.Mask.IsZero(),
+		QType: uint32(a.Q.DType), KType: uint32(a.K.DType), VType: uint32(a.V.DType), OutType: uint32(a.Out.DType),
+		VecOut: vecOut, LocalSizeX: uint32(t.subgroups() * caps.SubgroupSize),
+	}.Values()
+}
+
+// matrixPush are the push constants of include/attention.glsl.
+func matrixPush(p shaders.AttentionPush) []byte {
+	return shaders.AttentionMatrixPush{Tq: p.Tq, Tk: p.Tk, Row: p.Row, QBase: p.QBase, KBase: p.KBase, VBase: p.VBase, OutBase: p.OutBase,
+		QStride: p.QStride, KvStride: p.KvStride, OutStride: p.OutStride, Head: p.Head, KvHead: p.KvHead, Group: p.Group,
+		Blocks: p.Blocks, ListBase: p.ListBase, IndexBase: p.IndexBase, Heads: p.Heads, KvHeads: p.KvHeads, Scale: p.Scale}.Append(nil)
 }
 
 // stage returns the 16-byte words of the shader's staging area, by the same formula.
@@ -80,37 +104,28 @@ var smallAttentionMatrixTile = attentionMatrixTile{subsM: 2, subsN: 1, fragsQ: 1
 // maxMatrixHead is the largest head that attention by matrices holds in registers.
 const maxMatrixHead = 128
 
-// chooseMatrix returns how matrices compute the attention; false where they cannot.
-func (a AttentionArgs) chooseMatrix(z attentionSizes, caps engine.Caps) (attentionMatrix, bool) {
-	if list := a.matrixKernels(z, caps); list != nil {
-		return list[0], true
-	}
-	return attentionMatrix{}, false
-}
-
 // matrixKernels lists how matrices can compute the attention, in order of preference.
-func (a AttentionArgs) matrixKernels(z attentionSizes, caps engine.Caps) (out []attentionMatrix) {
+func (a AttentionArgs) matrixKernels(z attentionSizes, caps engine.Caps) (out []attentionKernel) {
 	if !a.Half || a.Mode != AttentionFull && a.Mode != AttentionBlocks || z.dim > maxMatrixHead || !vectors(a.Q) || !vectors(a.K) || !vectors(a.V) {
 		return nil
 	}
 	for _, f := range a.fragmentTiles(z, caps) {
-		out = append(out, attentionMatrix{shader: attentionFragmentShader(caps), fragments: &f})
+		out = append(out, f)
 	}
 	if caps.Tier < engine.TierMatrix {
 		return out
 	}
-	m := attentionMatrix{shader: shaders.AttentionMatrixF16, shape: caps.Matrix.F16}
-	if a.Q.DType == engine.BF16 && a.K.DType == engine.BF16 && a.V.DType == engine.BF16 && caps.Matrix.BF16 != (engine.MatrixShape{}) {
-		m.shader, m.shape = shaders.AttentionMatrixBf16, caps.Matrix.BF16
+	m := attentionMatrix{variant: shaders.AttentionMatrixF16, shape: caps.Matrix.F16}
+	bf16 := a.Q.DType == engine.BF16 && a.K.DType == engine.BF16 && a.V.DType == engine.BF16 && caps.Matrix.BF16 != (engine.MatrixShape{})
+	if bf16 {
+		m.variant, m.shape = shaders.AttentionMatrixBf16, caps.Matrix.BF16
 	}
 	if m.shape == (engine.MatrixShape{}) {
 		return out
 	}
-	for _, f := range flexibleTiles(m.shader == shaders.AttentionMatrixBf16, caps, z.dim, a.Mode) {
-		m.flexible = &f
-		out = append(out, m)
+	for _, f := range flexibleTiles(bf16, caps, z.dim, a.Mode) {
+		out = append(out, f)
 	}
-	m.flexible = nil
 	for _, t := range attentionMatrixTiles {
 		m.tile = t
 		if (caps.SubgroupSize > emulatedSubgroup || t == smallAttentionMatrixTile) && m.fits(caps, z.dim, a.Mode) {
@@ -118,56 +133,4 @@ func (a AttentionArgs) matrixKernels(z attentionSizes, caps engine.Caps) (out []
 		}
 	}
 	return out
-}
-
-// recordMatrix dispatches the kernel for matrices.
-func (a AttentionArgs) recordMatrix(s *engine.Stream, z attentionSizes, m attentionMatrix) {
-	caps := s.Device().Caps()
-	if m.fragments != nil && caps.Fragments == engine.MatrixFragments {
-		caps.MaxDispatchCost *= fragmentDispatch
-	}
-	cuts, err := planAttention(z, m.queries(), caps)
-	if err != nil {
-		s.Fail(fmt.Errorf("ops: attention: %w", err))
-		return
-	}
-	switch {
-	case m.fragments != nil:
-		a.pack(s)
-	case m.shader == shaders.AttentionMatrixF16:
-		a.magnitudes(s)
-	}
-	label := fmt.Sprintf("attention %v %dx%dx%dx%d", a.Mode, z.heads, z.tq, z.tk, z.dim)
-	for _, c := range cuts {
-		bind, p := a.part(z, c, caps)
-		push := shaders.AttentionMatrixPush{Tq: p.Tq, Tk: p.Tk, Row: p.Row, QBase: p.QBase, KBase: p.KBase, VBase: p.VBase, OutBase: p.OutBase,
-			QStride: p.QStride, KvStride: p.KvStride, OutStride: p.OutStride, Head: p.Head, KvHead: p.KvHead, Group: p.Group,
-			Blocks: p.Blocks, ListBase: p.ListBase, IndexBase: p.IndexBase, Heads: p.Heads, KvHeads: p.KvHeads, Scale: p.Scale}
-		vecOut := (p.OutBase|p.OutStride)%4 == 0 && vectors(bind[3])
-		shader, spec := m.shader, []shaders.SpecValue(nil)
-		switch {
-		case m.fragments != nil:
-			spec = a.fragmentSpec(*m.fragments, vecOut)
-		case m.flexible != nil:
-			shader, spec = m.flexible.shader, a.flexibleSpec(caps, *m.flexible, vecOut)
-		default:
-			spec = a.matrixSpec(caps, m, vecOut)
-		}
-		s.Dispatch(engine.Call{
-			Shader: shader, Spec: spec, Push: push.Append(nil), Bind: bind, Label: label,
-			Groups: [3]uint32{uint32(ceilDiv(c.row1-c.row0, m.queries())), uint32(c.head1 - c.head0), 1},
-			Cost:   4 * float64(c.head1-c.head0) * float64(c.row1-c.row0) * float64(z.tk) * float64(z.dim),
-		})
-	}
-}
-
-func (a AttentionArgs) matrixSpec(caps engine.Caps, m attentionMatrix, vecOut bool) []shaders.SpecValue {
-	t, s := m.tile, m.shape
-	return shaders.AttentionMatrixSpec{
-		SubsM: uint32(t.subsM), SubsN: uint32(t.subsN), FragsQ: uint32(t.fragsQ), HeadDim: uint32(a.Q.Dim(2)), Keys: uint32(t.keys),
-		Subgroup: uint32(caps.SubgroupSize), MatM: uint32(s.M), MatN: uint32(s.N), MatK: uint32(s.K),
-		Mode: uint32(a.Mode), Masked: !a.Mask.IsZero(),
-		QType: uint32(a.Q.DType), KType: uint32(a.K.DType), VType: uint32(a.V.DType), OutType: uint32(a.Out.DType),
-		VecOut: vecOut, LocalSizeX: uint32(t.subgroups() * caps.SubgroupSize),
-	}.Values()
 }

@@ -34,14 +34,6 @@ func (t attentionTile) shared(half bool) int64 {
 	return int64(16 * vectors)
 }
 
-// chooseAttentionTile picks the largest tile that the device has room for.
-func chooseAttentionTile(dim int, half bool, caps engine.Caps) (attentionTile, bool) {
-	if list := attentionTiles(dim, half, caps); list != nil {
-		return list[0], true
-	}
-	return attentionTile{}, false
-}
-
 // attentionTiles lists the tiles that the device has room for, the largest first. Tiles for heads of at most 128 channels
 // divide blocks of 64 tokens. The second of each pair fits Vulkan's smallest limits, 16 KiB and 128 invocations.
 func attentionTiles(dim int, half bool, caps engine.Caps) (out []attentionTile) {

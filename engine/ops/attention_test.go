@@ -74,11 +74,11 @@ func TestAttentionOnSmallestDevice(t *testing.T) {
 					c := newAttentionCase(t, arena, d, rng, attentionShape{heads: 2, kvHeads: 2, tq: 192, tk: 192, dim: dim})
 					attentionModes[mode](t, arena, d, rng, c)
 					c.args.Half = half
-					tile, ok := chooseAttentionTile(dim, half, caps)
-					if !ok {
+					tiles := attentionTiles(dim, half, caps)
+					if tiles == nil {
 						t.Fatal("no tile fits 16 KiB and 128 invocations")
 					}
-					c.args.record(d.Compute(), c.args.check(), tile)
+					c.args.record(d.Compute(), c.args.check(), attentionPlain{tiles[0], half})
 					c.check(t, d)
 				})
 			}

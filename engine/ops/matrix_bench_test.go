@@ -304,20 +304,20 @@ func matrixShapes(rows int) [][2]int {
 // attentionWay is a kernel and a tile for an attention.
 type attentionWay struct {
 	name string
-	plan func(AttentionArgs, engine.Caps) (attentionSizes, attentionMatrix, bool)
+	plan func(AttentionArgs, engine.Caps) (attentionSizes, attentionKernel, bool)
 }
 
 // attentionWays lists tiles of both kernels.
 func attentionWays(flexible []attentionFlexible, tiles []attentionMatrixTile) (ways []attentionWay) {
 	for _, f := range flexible {
 		ways = append(ways, attentionWay{fmt.Sprintf("flexible, %d subgroups, %d keys", f.subs, f.keys),
-			func(a AttentionArgs, caps engine.Caps) (attentionSizes, attentionMatrix, bool) {
+			func(a AttentionArgs, caps engine.Caps) (attentionSizes, attentionKernel, bool) {
 				return a.flexible(caps, f)
 			}})
 	}
 	for _, t := range tiles {
 		ways = append(ways, attentionWay{fmt.Sprintf("%+v", t),
-			func(a AttentionArgs, caps engine.Caps) (attentionSizes, attentionMatrix, bool) {
+			func(a AttentionArgs, caps engine.Caps) (attentionSizes, attentionKernel, bool) {
 				return a.candidate(caps, t)
 			}})
 	}
@@ -325,23 +325,27 @@ func attentionWays(flexible []attentionFlexible, tiles []attentionMatrixTile) (w
 }
 
 // candidate returns the attention's kernel with a tile, false when the device cannot.
-func (a AttentionArgs) candidate(caps engine.Caps, t attentionMatrixTile) (attentionSizes, attentionMatrix, bool) {
+func (a AttentionArgs) candidate(caps engine.Caps, t attentionMatrixTile) (attentionSizes, attentionKernel, bool) {
 	z := a.check()
-	m, ok := a.chooseMatrix(z, caps)
-	m.tile, m.flexible = t, nil
-	return z, m, ok && m.fits(caps, z.dim, a.Mode)
+	for _, k := range a.matrixKernels(z, caps) {
+		if m, ok := k.(attentionMatrix); ok {
+			m.tile = t
+			return z, m, m.fits(caps, z.dim, a.Mode)
+		}
+	}
+	return z, nil, false
 }
 
 // flexible is the same with a tile of the kernel for flexible matrices.
-func (a AttentionArgs) flexible(caps engine.Caps, f attentionFlexible) (attentionSizes, attentionMatrix, bool) {
+func (a AttentionArgs) flexible(caps engine.Caps, f attentionFlexible) (attentionSizes, attentionKernel, bool) {
 	z := a.check()
-	m, ok := a.chooseMatrix(z, caps)
-	if !ok || m.flexible == nil {
-		return z, m, false
+	for _, k := range a.matrixKernels(z, caps) {
+		if of, ok := k.(attentionFlexible); ok {
+			f.variant, f.mat = of.variant, of.mat
+			return z, f, f.fits(caps, z.dim, a.Mode)
+		}
 	}
-	f.shader, f.mat = m.flexible.shader, m.flexible.mat
-	m.flexible = &f
-	return z, m, f.fits(caps, z.dim, a.Mode)
+	return z, nil, false
 }
 
 func checkAttentionTiles(b testing.TB, d *engine.Device, ways []attentionWay) {
@@ -363,7 +367,7 @@ func checkAttentionTiles(b testing.TB, d *engine.Device, ways []attentionWay) {
 			want := c.ref.Run()
 			for _, way := range ways {
 				start := time.Now()
-				z, m, ok := way.plan(c.args, d.Caps())
+				z, k, ok := way.plan(c.args, d.Caps())
 				if !ok && mode == "full" {
 					progress(b, "check attention %v %s %s: does not fit", dt, mode, way.name)
 				}
@@ -371,7 +375,7 @@ func checkAttentionTiles(b testing.TB, d *engine.Device, ways []attentionWay) {
 					continue
 				}
 				left--
-				c.args.recordMatrix(d.Compute(), z, m)
+				c.args.record(d.Compute(), z, k)
 				var diff, norm float64
 				for i, v := range attentionDownload(b, d, c.args.Out) {
 					diff += (v - want[i]) * (v - want[i])
@@ -408,11 +412,11 @@ func measureAttentionTiles(b *testing.B, d *engine.Device, tokens int, how strin
 	}
 	fastest := math.Inf(1)
 	for _, way := range ways {
-		z, m, ok := way.plan(args, d.Caps())
+		z, k, ok := way.plan(args, d.Caps())
 		if !ok {
 			continue
 		}
-		s := seconds(b, d, func() { args.recordMatrix(d.Compute(), z, m) })
+		s := seconds(b, d, func() { args.record(d.Compute(), z, k) })
 		fmt.Printf("attention %s %dx128, %d tokens %s: %.2f ms, %.1f TFLOP/s\n", how, heads, tokens, way.name, s*1e3,
 			4*float64(heads)*float64(tokens)*float64(tokens)*128/s/1e12)
 		if s < fastest {

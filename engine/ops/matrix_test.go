@@ -143,7 +143,7 @@ func TestAttentionByMatricesRaisesTheShiftOfSomeSubgroups(t *testing.T) {
 				guarded[i] = float32(v)
 			}
 			for _, way := range attentionWays(smallFlexibleTiles[dim], smallAttentionTiles[dim]) {
-				z, m, ok := way.plan(c.args, d.Caps())
+				z, k, ok := way.plan(c.args, d.Caps())
 				if !ok {
 					t.Logf("%v, %d channels: %s does not fit", dt, dim, way.name)
 					continue
@@ -161,7 +161,7 @@ func TestAttentionByMatricesRaisesTheShiftOfSomeSubgroups(t *testing.T) {
 						if err := d.UploadF32(t.Context(), c.guarded, guarded); err != nil {
 							t.Fatal(err)
 						}
-						c.args.recordMatrix(d.Compute(), z, m)
+						c.args.record(d.Compute(), z, k)
 						c.check(t, d)
 					})
 				}

@@ -241,7 +241,7 @@ func TestNablaAttentionMatchesReference(t *testing.T) {
 				c := newAttentionCase(t, arena, d, rng, attentionShape{heads: heads, kvHeads: heads, tq: tokens, tk: tokens, dim: dim, out: engine.BF16})
 				c.args.Q, c.ref.Q, c.args.K, c.ref.K = n.args.Q, n.ref.Q, n.args.K, n.ref.K
 				c.args.Half, c.size = half, 2.5
-				scratch := arena.Alloc("scratch", engine.F32, int(NablaAttentionScratch(tt.atOnce, blocks, dim)))
+				scratch := arena.Alloc("scratch", engine.F32, int(NablaAttentionScratch(tt.atOnce, blocks, dim, false)))
 				if arena.Err() != nil {
 					t.Fatal(arena.Err())
 				}

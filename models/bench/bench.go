@@ -24,6 +24,7 @@ type Options struct {
 	Weights   load.Reader // load.Synthetic, or a checkpoint's
 	Precision load.Precision
 	Linear    load.Linear
+	Attention load.Attention
 	Swap      dit.SwapOptions // of the visual blocks
 	Guided    bool            // two branches per pass
 	Passes    int             // at least 1
@@ -41,6 +42,7 @@ type Report struct {
 	Config     string        `json:"config"`
 	Precision  string        `json:"precision"`
 	Linear     string        `json:"linear"`
+	Attention  string        `json:"attention_engine"`
 	Size       configs.Size  `json:"size"`
 	Seconds    int           `json:"seconds"`
 	Tokens     int           `json:"tokens"`
@@ -209,7 +211,7 @@ func newReport(d *engine.Device, o Options) *measured {
 	}
 	return &measured{Report: &Report{
 		Device: info.Name, Driver: info.Driver + " " + info.DriverInfo, Kernels: d.Caps().Tier.String(), Config: o.Config.Name,
-		Precision: o.Precision.String(), Linear: o.Linear.String(), Size: o.Geometry.Size, Seconds: o.Geometry.Seconds, Tokens: o.Geometry.Tokens,
+		Precision: o.Precision.String(), Linear: o.Linear.String(), Attention: o.Attention.String(), Size: o.Geometry.Size, Seconds: o.Geometry.Seconds, Tokens: o.Geometry.Tokens,
 		TextTokens: text, Branches: o.branches(), HostTier: tier, HostWeights: host, Work: WorkOf(&o.Config.Model.DiT, o.Geometry.Tokens, text),
 		SparseCounted: o.Config.Model.Attention.Nabla,
 	}}

@@ -82,6 +82,14 @@ func ceiling(ctx context.Context, d *engine.Device, c ops.Ceiling, least time.Du
 	return c.Operations(caps) / took.Seconds(), nil
 }
 
+// halfAndHalf is the ceiling of work whose products are half those of one unit, half those of another, after each other.
+func halfAndHalf(a, b Ceiling) Ceiling {
+	if a.Unit == b.Unit {
+		return a
+	}
+	return Ceiling{Unit: a.Unit + " and " + b.Unit + ", half of the products each", PerSecond: 2 / (1/a.PerSecond + 1/b.PerSecond)}
+}
+
 // ceilingFor names the unit that multiplies operands of a precision, and its rate: matrices in the operands' type where the
 // device's kernels have them, else fp32 multiply-adds.
 func ceilingFor(list []Ceiling, p load.Precision, l load.Linear) Ceiling {

@@ -14,8 +14,9 @@ import (
 // KernelOptions say how kernels are measured.
 type KernelOptions struct {
 	Precision load.Precision
-	Linear    load.Linear   // of linear layers: in int8 without the rounding of their operands
-	Least     time.Duration // a measurement takes at least so long
+	Linear    load.Linear    // of linear layers: in int8 without the rounding of their operands
+	Attention load.Attention // of self-attention, with the rounding of queries and keys
+	Least     time.Duration  // a measurement takes at least so long
 	// Progress, if set, is told after each kernel.
 	Progress func(done, total int)
 }
@@ -27,6 +28,7 @@ type KernelReport struct {
 	Kernels   string      `json:"kernels"`
 	Precision string      `json:"precision"`
 	Linear    string      `json:"linear"`
+	Attention string      `json:"attention_engine"`
 	Ceilings  []Ceiling   `json:"ceilings"`
 	Runs      []KernelRun `json:"runs"`
 }
@@ -48,18 +50,23 @@ type kernelCase struct {
 	operations  float64
 	prepare     func(a *engine.Arena) (work func(s *engine.Stream), fill []engine.Tensor)
 	upload      func(ctx context.Context, d *engine.Device) error // optional: what is not random numbers
+	restore     func(s *engine.Stream)                            // optional: before each time, not counted
+	sage        bool                                              // half of the products are those of signed bytes
 }
 
 // runKernels measures the ceilings, then every case.
-func runKernels(ctx context.Context, d *engine.Device, o KernelOptions, cases []kernelCase) (*KernelReport, error) {
+func runKernels(ctx context.Context, d *engine.Device, o KernelOptions, cases []*kernelCase) (*KernelReport, error) {
 	info := d.Summary.Physical.Info
-	r := &KernelReport{Device: info.Name, Driver: info.Driver + " " + info.DriverInfo, Kernels: d.Caps().Tier.String(), Precision: o.Precision.String(), Linear: o.Linear.String()}
+	r := &KernelReport{Device: info.Name, Driver: info.Driver + " " + info.DriverInfo, Kernels: d.Caps().Tier.String(), Precision: o.Precision.String(), Linear: o.Linear.String(), Attention: o.Attention.String()}
 	var err error
 	if r.Ceilings, err = Ceilings(ctx, d, o.Least); err != nil {
 		return nil, err
 	}
-	ceiling := ceilingFor(r.Ceilings, o.Precision, o.Linear)
 	for k, c := range cases {
+		ceiling := ceilingFor(r.Ceilings, o.Precision, o.Linear)
+		if c.sage {
+			ceiling = halfAndHalf(ceilingFor(r.Ceilings, o.Precision, load.LinearInt8), ceiling)
+		}
 		run, err := runKernel(ctx, d, o, c)
 		if err != nil {
 			return nil, fmt.Errorf("%s, %s: %w", c.name, c.shape, err)
@@ -73,7 +80,7 @@ func runKernels(ctx context.Context, d *engine.Device, o KernelOptions, cases []
 	return r, nil
 }
 
-func runKernel(ctx context.Context, d *engine.Device, o KernelOptions, c kernelCase) (KernelRun, error) {
+func runKernel(ctx context.Context, d *engine.Device, o KernelOptions, c *kernelCase) (KernelRun, error) {
 	a := d.NewArena("benchmark")
 	defer a.Release()
 	work, fill := c.prepare(a)
@@ -90,11 +97,27 @@ func runKernel(ctx context.Context, d *engine.Device, o KernelOptions, c kernelC
 			return KernelRun{}, err
 		}
 	}
-	took, err := timer{d, o.Least}.time(ctx, work)
+	took, err := c.time(ctx, timer{d, o.Least}, work)
 	if err != nil {
 		return KernelRun{}, err
 	}
 	return KernelRun{Name: c.name, Shape: c.shape, Time: took, Operations: c.operations, TFLOPS: c.operations / took.Seconds() / 1e12}, nil
+}
+
+// time measures the work, less what restores its operands.
+func (c *kernelCase) time(ctx context.Context, t timer, work func(*engine.Stream)) (time.Duration, error) {
+	if c.restore == nil {
+		return t.time(ctx, work)
+	}
+	both, err := t.time(ctx, func(s *engine.Stream) {
+		c.restore(s)
+		work(s)
+	})
+	if err != nil {
+		return 0, err
+	}
+	restoring, err := t.time(ctx, c.restore)
+	return max(both-restoring, time.Nanosecond), err
 }
 
 // randomElems is how many numbers are drawn; the rest of a tensor repeats them, at a length that no row has.
@@ -144,7 +167,7 @@ type MatmulShape struct {
 func Matmuls(ctx context.Context, d *engine.Device, o KernelOptions, shapes []MatmulShape) (*KernelReport, error) {
 	act := o.Precision.Activation()
 	half := o.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16
-	var cases []kernelCase
+	var cases []*kernelCase
 	for _, z := range shapes {
 		if o.Linear == load.LinearInt8 && !ops.CanQuantize(z.K) {
 			return nil, fmt.Errorf("%s: layers in int8 have inputs of a multiple of 64 channels, at most 65536, not %d", z.Name, z.K)
@@ -156,7 +179,7 @@ func Matmuls(ctx context.Context, d *engine.Device, o KernelOptions, shapes []Ma
 		if scratch > 0 {
 			name += ", with packing"
 		}
-		cases = append(cases, kernelCase{
+		cases = append(cases, &kernelCase{
 			name: name, shape: fmt.Sprintf("%d×%d×%d", z.M, z.N, z.K), operations: 2 * float64(z.M) * float64(z.N) * float64(z.K),
 			prepare: func(a *engine.Arena) (func(*engine.Stream), []engine.Tensor) {
 				args := ops.MatmulArgs{Half: half, Bias: a.Alloc("bias", engine.F32, z.N)}
@@ -204,9 +227,9 @@ func Convs(ctx context.Context, d *engine.Device, o KernelOptions, shapes []Conv
 		act = engine.F32
 	}
 	half := o.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16
-	var cases []kernelCase
+	var cases []*kernelCase
 	for _, z := range shapes {
-		cases = append(cases, kernelCase{
+		cases = append(cases, &kernelCase{
 			name: z.Name, shape: fmt.Sprintf("%d×%d×%d×%d×%d", z.Frames, z.Height, z.Width, z.In, z.Out),
 			operations: 2 * 27 * float64(z.Frames) * float64(z.Height) * float64(z.Width) * float64(z.In) * float64(z.Out),
 			prepare: func(a *engine.Arena) (func(*engine.Stream), []engine.Tensor) {

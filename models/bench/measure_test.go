@@ -3,6 +3,7 @@ package bench
 import (
 	"errors"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +27,18 @@ func TestKernelsAreMeasuredAgainstTheirCeiling(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if o.Attention = load.AttentionSage; p == load.Mixed && marks {
+				sage, err := Attentions(t.Context(), d, o, AttentionsOf(smallShape(), 64, 16, true))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for k, r := range sage.Runs {
+					if whole := attentions.Runs[k]; strings.HasSuffix(r.Name, ", sage") != (r.Name != "cross-attention") || r.Operations != whole.Operations {
+						t.Errorf("%+v, without sage %+v", r, whole)
+					}
+				}
+				attentions.Runs = append(attentions.Runs, sage.Runs...)
+			}
 			convs, err := Convs(t.Context(), d, o, []ConvShape{{Name: "conv", Frames: 2, Height: 8, Width: 8, In: 16, Out: 16}})
 			if err != nil {
 				t.Fatal(err)
@@ -46,6 +59,17 @@ func TestKernelsAreMeasuredAgainstTheirCeiling(t *testing.T) {
 
 func smallShape() *configs.DiTParams {
 	return &configs.DiTParams{ModelDim: 64, FFDim: 128, AxesDims: [3]int{8, 12, 12}, NumVisualBlocks: 1, PatchSize: [3]int{1, 2, 2}}
+}
+
+// A second for each half of the products: their number a second is the harmonic mean.
+func TestCeilingOfHalfAndHalf(t *testing.T) {
+	got := halfAndHalf(Ceiling{"int8 matrices", 1200}, Ceiling{"bf16 matrices", 600})
+	if got.PerSecond != 800 || !strings.Contains(got.Unit, "int8 matrices and bf16 matrices") {
+		t.Errorf("%+v", got)
+	}
+	if one := (Ceiling{"fp32 multiply-adds", 5}); halfAndHalf(one, one) != one {
+		t.Error("one unit has another ceiling")
+	}
 }
 
 // The shapes measured are those that make up a block: together they do its work.

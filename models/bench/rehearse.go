@@ -13,7 +13,7 @@ import (
 
 // open brings the transformer to the device.
 func (o Options) open(ctx context.Context, d *engine.Device) (*dit.Model, error) {
-	return dit.New(ctx, d, o.Weights, kandinsky5.DiTConfig(o.Config), dit.Options{Precision: o.Precision, Linear: o.Linear, Visual: o.Swap})
+	return dit.New(ctx, d, o.Weights, kandinsky5.DiTConfig(o.Config), dit.Options{Precision: o.Precision, Linear: o.Linear, Attention: o.Attention, Visual: o.Swap})
 }
 
 // newPass makes a pass ready, with packed operands unless memory is too short for them, as a plan has it.

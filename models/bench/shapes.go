@@ -22,7 +22,7 @@ func AttentionsOf(d *configs.DiTParams, tokens, textRows int, sparse bool) []Att
 	dim, heads := d.HeadDim(), d.Heads()
 	list := []AttentionShape{
 		{Name: "self-attention", Heads: heads, Queries: tokens, Keys: tokens, HeadDim: dim},
-		{Name: "cross-attention", Heads: heads, Queries: tokens, Keys: textRows, HeadDim: dim},
+		{Name: "cross-attention", Heads: heads, Queries: tokens, Keys: textRows, HeadDim: dim, Cross: true},
 	}
 	if sparse {
 		few := min(heads, sparseHeads)

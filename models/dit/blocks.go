@@ -154,9 +154,10 @@ func (l layers) feedForward(x stream, m modulated) {
 }
 
 // attend computes attention over prepared heads, the first of which is given, into the workspace h. It may leave anything in q, k and v.
-func (l layers) attend(q, k, v, mask engine.Tensor, head int) engine.Tensor {
+// sage computes scores by signed bytes.
+func (l layers) attend(q, k, v, mask engine.Tensor, head int, sage bool) engine.Tensor {
 	out := l.work.h.Rows(0, q.Dim(1))
-	ops.Attention(l.s, ops.AttentionArgs{Q: q, K: k, V: v, Out: out, OutHead: head, Mask: mask, Half: l.model.half, Consume: true, Scratch: l.work.scratch})
+	ops.Attention(l.s, ops.AttentionArgs{Q: q, K: k, V: v, Out: out, OutHead: head, Mask: mask, Half: l.model.half, Consume: true, Int8: sage, Scratch: l.work.scratch})
 	return out
 }
 
@@ -170,7 +171,7 @@ func (p *Pass) textBlock(s *engine.Stream, work *textWork, w params, text, act, 
 	table := work.rope.Rows(0, n)
 	l.rotate("self_attention.query_norm", q, table)
 	l.rotate("self_attention.key_norm", k, table)
-	l.addLinear("self_attention.out_layer", l.rounded(l.attend(q, k, v, mask, 0)), y, m[0].gate)
+	l.addLinear("self_attention.out_layer", l.rounded(l.attend(q, k, v, mask, 0, false)), y, m[0].gate)
 	l.feedForward(y, m[1])
 }
 
@@ -207,7 +208,7 @@ func (p *Pass) selfAttention(l layers, branchIndex, i int, b *branch, m modulate
 		if p.model.Config.Nabla != nil {
 			out = p.attendSparse(l.s, q, k, v, mask, head)
 		} else {
-			out = l.attend(q, k, v, engine.Tensor{}, head)
+			out = l.attend(q, k, v, engine.Tensor{}, head, p.model.sage)
 		}
 	}
 	if mask.IsZero() {
@@ -228,7 +229,7 @@ func (p *Pass) crossAttention(l layers, b *branch, m modulated) (out engine.Tens
 	for head, step := 0, q.Dim(0); head < p.model.Config.Heads(); head += step {
 		l.projectHeads(b.v, m, head, projection{"cross_attention.to_query", q})
 		l.rotate("cross_attention.query_norm", q, engine.Tensor{})
-		out = l.attend(q, tk.Rows(head, head+step), tv.Rows(head, head+step), b.mask, head)
+		out = l.attend(q, tk.Rows(head, head+step), tv.Rows(head, head+step), b.mask, head, false)
 	}
 	return out
 }

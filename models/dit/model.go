@@ -31,6 +31,8 @@ type Options struct {
 	Precision load.Precision
 	// Linear says in which numbers the visual blocks' linear layers are computed; LinearInt8 needs Precision Mixed.
 	Linear load.Linear
+	// Attention says how the visual blocks' self-attention is computed; AttentionSage needs Precision Mixed.
+	Attention load.Attention
 	// HeadGroups cuts the heads of visual attention into so many groups (a divisor of their number), of which one is on the
 	// device at a time: less memory for activations, the same results. 0: 1.
 	HeadGroups int
@@ -81,20 +83,22 @@ func (o SwapOptions) adaptsOnDevice() bool {
 
 // Model holds the weights of a transformer.
 type Model struct {
-	Config Config
-	device *engine.Device
-	prec   load.Precision
-	act    engine.DType
-	half   bool
-	linear load.Linear
-	groups int // of heads
-	outer  load.Params
-	reader load.Reader  // of the text blocks, whenever a pass is made
-	text   *load.Blocks // nil: there are none
-	visual *stack
-	copies []engine.Span // of the visual blocks, once closed
-	held   SwapOptions   // how the visual blocks are held
-	past   swap.Counters // of swappers before a Resize
+	Config    Config
+	device    *engine.Device
+	prec      load.Precision
+	act       engine.DType
+	half      bool
+	linear    load.Linear
+	attention load.Attention
+	sage      bool // attention is AttentionSage
+	groups    int  // of heads
+	outer     load.Params
+	reader    load.Reader  // of the text blocks, whenever a pass is made
+	text      *load.Blocks // nil: there are none
+	visual    *stack
+	copies    []engine.Span // of the visual blocks, once closed
+	held      SwapOptions   // how the visual blocks are held
+	past      swap.Counters // of swappers before a Resize
 }
 
 // blockSource are blocks as they wait, of which parts can be read again.
@@ -124,11 +128,15 @@ func New(ctx context.Context, d *engine.Device, r load.Reader, config Config, op
 	if opts.Linear == load.LinearInt8 && opts.Precision != load.Mixed {
 		return nil, fmt.Errorf("linear layers in int8 need precision %v, not %v", load.Mixed, opts.Precision)
 	}
+	if opts.Attention == load.AttentionSage && opts.Precision != load.Mixed {
+		return nil, fmt.Errorf("attention by 8-bit integers (sage) needs precision %v, not %v", load.Mixed, opts.Precision)
+	}
 	groups, err := config.groups(opts)
 	if err != nil {
 		return nil, err
 	}
 	m := &Model{Config: config, device: d, groups: groups, prec: opts.Precision, act: opts.Precision.Activation(), linear: opts.Linear,
+		attention: opts.Attention, sage: opts.Attention == load.AttentionSage,
 		half: opts.Precision == load.Mixed && d.Caps().Tier >= engine.TierFP16}
 	if err := m.load(ctx, r, opts); err != nil {
 		return nil, oneline.Join(err, m.Close())

@@ -17,13 +17,13 @@ func (s Size) nablaBlocks() (grid [3]int, blocks int) {
 	return grid, grid[0] * grid[1] * grid[2]
 }
 
-func (c Config) nablaBuffers(size Size) []load.Buffer {
+func (c Config) nablaBuffers(size Size, sage bool) []load.Buffer {
 	_, blocks := size.nablaBlocks()
 	n := c.Heads()
-	for n > 1 && 4*ops.NablaAttentionScratch(n, blocks, c.HeadDim()) > nablaScratchBytes {
+	for n > 1 && 4*ops.NablaAttentionScratch(n, blocks, c.HeadDim(), sage) > nablaScratchBytes {
 		n--
 	}
-	return []load.Buffer{{Label: "sparse attention scratch", DType: engine.F32, Shape: []int{int(ops.NablaAttentionScratch(n, blocks, c.HeadDim()))}}}
+	return []load.Buffer{{Label: "sparse attention scratch", DType: engine.F32, Shape: []int{int(ops.NablaAttentionScratch(n, blocks, c.HeadDim(), sage))}}}
 }
 
 // attendSparse computes block-sparse attention over prepared heads, the first of which is given, into the workspace h, and may leave anything in q, k and v. mask,
@@ -35,7 +35,7 @@ func (p *Pass) attendSparse(s *engine.Stream, q, k, v, mask engine.Tensor, head 
 	if !mask.IsZero() {
 		mask = mask.Rows(head, head+q.Dim(0))
 	}
-	ops.NablaAttention(s, ops.NablaAttentionArgs{Q: q, K: k, V: v, Out: out, OutHead: head, Grid: grid, P: nabla.P, Window: nabla.Window, Half: p.model.half, Consume: true,
+	ops.NablaAttention(s, ops.NablaAttentionArgs{Q: q, K: k, V: v, Out: out, OutHead: head, Grid: grid, P: nabla.P, Window: nabla.Window, Half: p.model.half, Consume: true, Int8: p.model.sage,
 		Mask: mask, Scratch: p.work.nabla})
 	return out
 }

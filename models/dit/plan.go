@@ -90,7 +90,7 @@ func Plan(r Request) (*Needs, error) {
 	state := c.stateBuffer(r.TextRows)
 	n.text.Add("text blocks", state.Label, r.Branches*c.together(times, r.Branches, r.TextRows), state.Bytes())
 
-	n.visual.AddBuffers("denoise", c.buffers(act, r.Half, r.Options.Linear, r.Size, r.TextRows, groups)...)
+	n.visual.AddBuffers("denoise", c.buffers(act, r.Half, r.Options.Linear, r.Options.Attention, r.Size, r.TextRows, groups)...)
 	if r.Packed && r.Half && r.Options.Linear != load.LinearInt8 {
 		n.visual.AddBuffers("denoise", c.packedBuffers(r.Size.Tokens(), r.MaxAllocation)...)
 	}

@@ -18,24 +18,27 @@ func TestAPassTakesWhatItsPlanSays(t *testing.T) {
 	wordy.InTextDim = 8192 // so that the prompts outweigh a picture
 	sparse.Nabla = &Nabla{P: 0.8, Window: [3]int{3, 3, 3}}
 	for _, c := range []struct {
-		name   string
-		config Config
-		visual SwapOptions
-		size   Size
-		rows   int // of the prompts
-		times  int
-		step   string // of the peak
-		linear load.Linear
-		packed bool
+		name      string
+		config    Config
+		visual    SwapOptions
+		size      Size
+		rows      int // of the prompts
+		times     int
+		step      string // of the peak
+		linear    load.Linear
+		packed    bool
+		attention load.Attention
 	}{
-		{"a long prompt and a small picture", wordy, SwapOptions{}, Size{Frames: 1, Height: 16, Width: 16}, 1100, 2, "text blocks", load.LinearFull, false},
-		{"a short prompt and a clip", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false},
-		{"packed operands", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, true},
-		{"blocks that wait in eight bits", config, SwapOptions{Slots: 2, Host: load.Int8Weights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false},
-		{"blocks with coded exponents", config, SwapOptions{Slots: 2, Host: load.CodedWeights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false},
-		{"coded blocks, one of them pinned, and packed operands", config, SwapOptions{Slots: 1, Tier: swap.Mixed, Pinned: 1, Host: load.CodedWeights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, true},
-		{"sparse attention, blocks in a file", sparse, SwapOptions{Slots: 1, Tier: swap.Mapped}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false},
-		{"linear layers in int8", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearInt8, true}, // of which none is packed
+		{"a long prompt and a small picture", wordy, SwapOptions{}, Size{Frames: 1, Height: 16, Width: 16}, 1100, 2, "text blocks", load.LinearFull, false, load.AttentionOwn},
+		{"a short prompt and a clip", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false, load.AttentionOwn},
+		{"packed operands", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, true, load.AttentionOwn},
+		{"blocks that wait in eight bits", config, SwapOptions{Slots: 2, Host: load.Int8Weights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false, load.AttentionOwn},
+		{"blocks with coded exponents", config, SwapOptions{Slots: 2, Host: load.CodedWeights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false, load.AttentionOwn},
+		{"coded blocks, one of them pinned, and packed operands", config, SwapOptions{Slots: 1, Tier: swap.Mixed, Pinned: 1, Host: load.CodedWeights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, true, load.AttentionOwn},
+		{"sparse attention, blocks in a file", sparse, SwapOptions{Slots: 1, Tier: swap.Mapped}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false, load.AttentionOwn},
+		{"attention by bytes", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, true, load.AttentionSage},
+		{"sparse attention by bytes", sparse, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, true, load.AttentionSage},
+		{"linear layers in int8", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearInt8, true, load.AttentionOwn}, // of which none is packed
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := enginetest.OpenWith(t, engine.Options{Limits: engine.TestLimits{EmulateFragments: true}})
@@ -43,7 +46,7 @@ func TestAPassTakesWhatItsPlanSays(t *testing.T) {
 			prompts, release := madeUpPrompts(t, d, c.config, c.rows)
 			defer release()
 			reader := load.Synthetic(weights.BF16)
-			needs, err := Plan(Request{Config: c.config, Reader: reader, Options: Options{Visual: c.visual, Linear: c.linear},
+			needs, err := Plan(Request{Config: c.config, Reader: reader, Options: Options{Visual: c.visual, Linear: c.linear, Attention: c.attention},
 				Half: d.Caps().Tier >= engine.TierFP16, Size: c.size, TextRows: c.rows, Branches: len(prompts), Times: c.times, Packed: c.packed, MaxAllocation: d.Caps().MaxAllocation})
 			if err != nil {
 				t.Fatal(err)
@@ -52,7 +55,7 @@ func TestAPassTakesWhatItsPlanSays(t *testing.T) {
 			for _, p := range prompts {
 				needs.Add("always", "text", 1, p.Text.Bytes())
 			}
-			m, err := New(t.Context(), d, reader, c.config, Options{Visual: c.visual, Linear: c.linear})
+			m, err := New(t.Context(), d, reader, c.config, Options{Visual: c.visual, Linear: c.linear, Attention: c.attention})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -27,7 +27,7 @@ const ffChunkBytes = 256 << 20
 //
 // With several groups of heads queries, keys and values exist for one group at a time, and the normed input they are computed
 // from for some tokens at a time. The results are the same bits.
-func (c Config) buffers(act engine.DType, half bool, linear load.Linear, size Size, textRows, groups int) []load.Buffer {
+func (c Config) buffers(act engine.DType, half bool, linear load.Linear, attention load.Attention, size Size, textRows, groups int) []load.Buffer {
 	n, d, h := size.Tokens(), c.HeadDim(), c.Heads()
 	list := []load.Buffer{
 		{Label: "normed", DType: act, Shape: []int{n, c.ModelDim}},
@@ -39,11 +39,11 @@ func (c Config) buffers(act engine.DType, half bool, linear load.Linear, size Si
 		{Label: "modulation", DType: engine.F32, Shape: []int{9 * c.ModelDim}},
 		{Label: "rotations", DType: engine.F32, Shape: []int{n, d / 2, 2}},
 	}
-	if half {
-		list = append(list, load.Buffer{Label: "attention scratch", DType: engine.U32, Shape: []int{ops.AttentionScratch(h, h)}})
+	if words := c.attentionScratch(half, attention, groups); words > 0 {
+		list = append(list, load.Buffer{Label: "attention scratch", DType: engine.U32, Shape: []int{words}})
 	}
 	if c.Nabla != nil {
-		list = append(list, c.nablaBuffers(size)...)
+		list = append(list, c.nablaBuffers(size, attention == load.AttentionSage)...)
 	}
 	if linear == load.LinearInt8 {
 		list = append(list, c.roundedBuffers(act, n, textRows, groups)...)
@@ -57,6 +57,18 @@ func (c Config) buffers(act engine.DType, half bool, linear load.Linear, size Si
 		}
 	}
 	return list
+}
+
+// attentionScratch returns the words that attention needs, besides those of NABLA, which has its own.
+func (c Config) attentionScratch(half bool, attention load.Attention, groups int) (words int) {
+	h := c.Heads()
+	if half {
+		words = ops.AttentionScratch(h, h)
+	}
+	if attention == load.AttentionSage && c.Nabla == nil {
+		words = max(words, ops.AttentionInt8Scratch(h/groups, h/groups, c.HeadDim()))
+	}
+	return words
 }
 
 // packedBuffers lists the place for packed operands of the visual blocks' linear layers, as large as the one that wants most makes good
@@ -204,7 +216,7 @@ func allocAll(a *engine.Arena, list []load.Buffer) tensors {
 }
 
 func (w *workspace) alloc(a *engine.Arena, m *Model, size Size, textRows int, packed bool) {
-	list := m.Config.buffers(m.act, m.half, m.linear, size, textRows, m.groups)
+	list := m.Config.buffers(m.act, m.half, m.linear, m.attention, size, textRows, m.groups)
 	if packed && m.packs() {
 		list = append(list, m.Config.packedBuffers(size.Tokens(), m.device.Caps().MaxAllocation)...)
 	}

@@ -22,6 +22,14 @@ func (o Options) checkLinear() error {
 	return nil
 }
 
+// checkAttention refuses attention by 8-bit integers where it cannot be.
+func (o Options) checkAttention() error {
+	if o.Attention == load.AttentionSage && o.Precision != load.Mixed {
+		return requestError("attention by 8-bit integers needs mixed precision, not %v: leave --attention-engine sage or --precision %v out", o.Precision, o.Precision)
+	}
+	return nil
+}
+
 // pinnedOnly is the error for rounded blocks that pinned memory does not hold.
 func pinnedOnly(needed, free int64) error {
 	return fmt.Errorf("the waiting blocks, rounded to int8, need %s of pinned memory, and %s are free: keep more on the device (--blocks-in-memory), or leave --linear int8 out, and they wait in the checkpoint file",

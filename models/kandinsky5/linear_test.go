@@ -17,6 +17,7 @@ func TestRoundedBlocksDoNotWaitInTheFile(t *testing.T) {
 		"--host-weights":     {Linear: load.LinearInt8, HostWeights: load.Int8Weights},
 		"--host-tier mapped": {Linear: load.LinearInt8, BlocksInMemory: 1, HostTier: swap.Mapped},
 		"--precision f32":    {Linear: load.LinearInt8, Precision: load.Float32},
+		"--attention-engine": {Attention: load.AttentionSage, Precision: load.Float32},
 	} {
 		if p, err := New(t.Context(), d, c, o); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%+v: error %v", o, err)

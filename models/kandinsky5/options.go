@@ -28,6 +28,8 @@ type Options struct {
 	// Linear says in which numbers the linear layers of the visual blocks are computed; see load.Linear. LinearInt8 needs
 	// Mixed, and pinned memory for the blocks that wait.
 	Linear load.Linear
+	// Attention says how the self-attention of the visual blocks is computed; see load.Attention. AttentionSage needs Mixed.
+	Attention load.Attention
 	// Auto lets a plan choose, from the memory there is, what is left at zero: see MemoryPlan.Choice. Without it zero means
 	// what it says at each option.
 	Auto bool

@@ -73,7 +73,7 @@ func (p *Pipeline) open(ctx context.Context) error {
 	if err := p.nets.open(p.ckpt); err != nil {
 		return err
 	}
-	if err := p.opts.checkLinear(); err != nil {
+	if err := oneline.Join(p.opts.checkLinear(), p.opts.checkAttention()); err != nil {
 		return err
 	}
 	if _, err := p.opts.ditSwap().Plan(p.ckpt.ditConfig().NumVisualBlocks); err != nil {
@@ -401,7 +401,7 @@ func (g *run) loadTransformer(ctx context.Context) error {
 // ditOptions decides the host tier, where neither a flag nor a plan did: pinned memory for all waiting blocks, else for as many
 // as it holds, else the mapped file.
 func (g *run) ditOptions() (dit.Options, error) {
-	o := dit.Options{Precision: g.opts.Precision, Linear: g.opts.Linear, HeadGroups: g.opts.HeadGroups, Visual: g.opts.ditSwap()}
+	o := dit.Options{Precision: g.opts.Precision, Linear: g.opts.Linear, Attention: g.opts.Attention, HeadGroups: g.opts.HeadGroups, Visual: g.opts.ditSwap()}
 	o.Visual.Tier, o.Visual.Pinned, o.Visual.Room = g.opts.HostTier, g.opts.PinnedBlocks, g.pinnedRoom
 	if tier := o.Visual.Tier; tier == "" || tier == swap.Mixed && o.Visual.Pinned == 0 && !g.auto {
 		o.Visual.Tier = swap.Pinned

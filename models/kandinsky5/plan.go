@@ -133,7 +133,7 @@ type planNetworks struct {
 //
 // What the options leave open it chooses, with Options.Auto also the number of blocks in memory; see MemoryPlan.Choice.
 func PlanRun(config *configs.Config, c *Checkpoint, o Options, r Request, limits PlanLimits) (_ *MemoryPlan, err error) {
-	if err := o.checkLinear(); err != nil {
+	if err := oneline.Join(o.checkLinear(), o.checkAttention()); err != nil {
 		return nil, err
 	}
 	p, err := newPlanner(config, o, r, limits)

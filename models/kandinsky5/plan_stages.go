@@ -244,7 +244,7 @@ func (p *planner) ditRequest(blocks int) dit.Request {
 	return dit.Request{Config: DiTConfig(p.config), Reader: p.nets.dit, Half: p.half(),
 		Size: dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth}, TextRows: slices.Max(p.rows),
 		Branches: len(s.texts()), Times: s.Steps, Residuals: s.MagCache, MaxAllocation: p.limits.MaxAllocation, MaxStorageRange: p.limits.MaxStorageRange, Cut: p.cut(),
-		Options: dit.Options{Precision: p.opts.Precision, Linear: p.opts.Linear, Visual: visual}}
+		Options: dit.Options{Precision: p.opts.Precision, Linear: p.opts.Linear, Attention: p.opts.Attention, Visual: visual}}
 }
 
 // decode takes the largest tiles that the memory holds, as the pipeline does: beside the transformer if it may stay.

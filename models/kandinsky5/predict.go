@@ -70,6 +70,9 @@ func RateKey(c *configs.Config, o Options, tier engine.Tier) string {
 	if o.Linear != load.LinearFull {
 		key += " " + o.Linear.String()
 	}
+	if o.Attention != load.AttentionOwn {
+		key += " " + o.Attention.String()
+	}
 	switch o.HostWeights {
 	case load.Int8Weights:
 		key += " unpacking"

@@ -206,6 +206,7 @@ func refuseStates(t *testing.T, d *engine.Device) {
 		"configuration": func(s *State) { s.Config = "" },
 		"precision":     func(s *State) { s.Precision = load.Float32 },
 		"linear layers": func(s *State) { s.Linear = load.LinearInt8 },
+		"attention":     func(s *State) { s.Attention = load.AttentionSage },
 		"host weights":  func(s *State) { s.Host = load.Int8Weights },
 		"adapters":      func(s *State) { s.Settings.LoRA = []lora.Applied{{Path: "x.safetensors", Weight: 1}} },
 		"steps":         func(s *State) { s.Settings.Steps = -1 },

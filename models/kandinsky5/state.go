@@ -34,6 +34,7 @@ type State struct {
 	Prompts    []EncodedPrompt // the prompt, and with guidance the negative one
 	Precision  load.Precision
 	Linear     load.Linear
+	Attention  load.Attention
 	Host       load.HostWeights // what blocks waited in
 	Model      string           // fingerprint of the transformer's and the VAE's weights
 	Config     string           // fingerprint of the configuration, file paths left out
@@ -149,6 +150,8 @@ func (g *run) checkState() error {
 		return requestError("the state was made with precision %s, not %s", s.Precision, g.opts.Precision)
 	case s.Linear != g.opts.Linear:
 		return requestError("the state was made with linear layers in %s, not %s", s.Linear, g.opts.Linear)
+	case s.Attention != g.opts.Attention:
+		return requestError("the state was made with --attention-engine %s, not %s", s.Attention, g.opts.Attention)
 	case s.Host != g.opts.hostWeights():
 		return requestError("the state was made with blocks waiting in %s, not %s", s.Host, g.opts.hostWeights())
 	case !sameLoRA(s.Settings.LoRA, g.adapters.Applied()):
@@ -182,7 +185,7 @@ func (g *run) newKeeper(ctx context.Context, prompts []dit.Prompt, first, latent
 		return nil, err
 	}
 	k.inputs = []Earlier{{0, start}}
-	k.base = State{Settings: g.settings, Precision: g.opts.Precision, Linear: g.opts.Linear, Host: g.opts.hostWeights(), Model: g.modelFingerprint(), Config: configFingerprint(g.ckpt.Config)}
+	k.base = State{Settings: g.settings, Precision: g.opts.Precision, Linear: g.opts.Linear, Attention: g.opts.Attention, Host: g.opts.hostWeights(), Model: g.modelFingerprint(), Config: configFingerprint(g.ckpt.Config)}
 	k.base.Settings.image, k.base.Settings.picture, k.base.Rounding = nil, nil, g.rounds
 	for _, p := range prompts {
 		text, err := g.device.DownloadF32(ctx, p.Text)

@@ -32,6 +32,7 @@ const (
 	keyStep      = "step"
 	keyPrecision = "precision"
 	keyLinear    = "linear"
+	keyAttention = "attention" // may be missing: the program's own
 	keyHost      = "host_weights"
 	keyModel     = "model"
 	keyConfig    = "config"
@@ -78,6 +79,9 @@ func (s *State) encode() ([]weights.Tensor, map[string]string, error) {
 	}
 	metadata := map[string]string{keyVersion: stateVersion, keySettings: string(settings), keyStep: strconv.Itoa(s.Step),
 		keyPrecision: s.Precision.String(), keyLinear: s.Linear.String(), keyHost: string(s.Host), keyModel: s.Model, keyConfig: s.Config}
+	if s.Attention != load.AttentionOwn {
+		metadata[keyAttention] = s.Attention.String()
+	}
 	if s.Hashes != nil {
 		text, err := json.Marshal(s.Hashes.complete())
 		if err != nil {
@@ -195,6 +199,9 @@ func decodeState(f *weights.File, metadata map[string]string) (*State, error) {
 		return nil, err
 	}
 	if s.Linear, err = load.ParseLinear(metadata[keyLinear]); err != nil {
+		return nil, err
+	}
+	if s.Attention, err = load.ParseAttention(metadata[keyAttention]); err != nil {
 		return nil, err
 	}
 	if s.Host, err = load.ParseHostWeights(metadata[keyHost]); err != nil {

@@ -23,7 +23,7 @@ func smallState() *State {
 			Geometry: configs.Geometry{Seconds: 0, Size: size, Frames: 1, LatentFrames: 1, LatentHeight: 4, LatentWidth: 2}},
 		Step: 3, Latents: []float32{1, -2, 3e-40, 4, 5, 6, 7, 8}, Earlier: []Earlier{{1, make([]float32, 8)}, {2, []float32{1, 1, 2, 2, 3, 3, 4, 4}}}, FirstFrame: []float32{8, 7, 6, 5, 4, 3, 2, 1},
 		Prompts:   []EncodedPrompt{{Text: []float32{1, 2}, Pooled: []float32{3}}, {Text: []float32{4, 5}, Pooled: []float32{6}}},
-		Precision: load.Float32, Linear: load.LinearInt8, Host: load.FullWeights, Model: "m", Config: "c", Hashes: &Hashes{Noise: receipt.Sum(nil), Latents: []string{"", receipt.Sum([]byte{1}), ""}}, Notes: map[string]string{"flags": `{"seed":"7"}`, "empty": ""},
+		Precision: load.Float32, Linear: load.LinearInt8, Attention: load.AttentionSage, Host: load.FullWeights, Model: "m", Config: "c", Hashes: &Hashes{Noise: receipt.Sum(nil), Latents: []string{"", receipt.Sum([]byte{1}), ""}}, Notes: map[string]string{"flags": `{"seed":"7"}`, "empty": ""},
 		Rounding: receipt.Rounding{Device: "gpu — №1", Operands: receipt.PackedOperands},
 	}
 }

@@ -168,7 +168,7 @@ func (s *Settings) check(c *checker) {
 	}
 	c.text("settings.expanded_prompt", s.ExpandedPrompt, maxText)
 	c.text("settings.negative_prompt", s.NegativePrompt, maxText)
-	for _, t := range []Pair{{"config", s.Config}, {"checkpoint_dir", s.CheckpointDir}, {"precision", s.Precision}, {"linear", s.Linear}, {"host_weights", s.HostWeights}, {"kernels", s.Kernels}} {
+	for _, t := range []Pair{{"config", s.Config}, {"checkpoint_dir", s.CheckpointDir}, {"precision", s.Precision}, {"linear", s.Linear}, {"attention_engine", s.Attention}, {"host_weights", s.HostWeights}, {"kernels", s.Kernels}} {
 		c.name("settings."+t.Name, t.Value)
 	}
 	c.list("settings.lora", len(s.LoRA))

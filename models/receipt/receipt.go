@@ -54,9 +54,10 @@ type Settings struct {
 	Seed           uint64  `json:"seed"`
 	MagCache       bool    `json:"magcache"`
 	Precision      string  `json:"precision"`
-	Linear         string  `json:"linear"`            // numbers of the blocks' linear layers
-	HostWeights    string  `json:"host_weights"`      // and of the blocks as they wait
-	QuantizeQwen   bool    `json:"qwen_quantization"` // the text encoder in 4 bits
+	Linear         string  `json:"linear"`                     // numbers of the blocks' linear layers
+	Attention      string  `json:"attention_engine,omitempty"` // of the visual blocks' self-attention; empty: the program's own
+	HostWeights    string  `json:"host_weights"`               // and of the blocks as they wait
+	QuantizeQwen   bool    `json:"qwen_quantization"`          // the text encoder in 4 bits
 	LoRA           []LoRA  `json:"lora,omitempty"`
 	Kernels        string  `json:"kernels"` // the tier that was asked for, or auto
 }
@@ -177,7 +178,7 @@ func (s Settings) Pairs() []Pair {
 		{"width", strconv.Itoa(s.Width)}, {"height", strconv.Itoa(s.Height)}, {"video_duration", strconv.Itoa(s.VideoDuration)},
 		{"sample_steps", strconv.Itoa(s.SampleSteps)}, {"guidance_weight", number(s.GuidanceWeight)}, {"scheduler_scale", number(s.SchedulerScale)},
 		{"seed", strconv.FormatUint(s.Seed, 10)}, {"magcache", strconv.FormatBool(s.MagCache)}, {"precision", s.Precision},
-		{"linear", s.Linear}, {"host_weights", s.HostWeights}, {"qwen_quantization", strconv.FormatBool(s.QuantizeQwen)},
+		{"linear", s.Linear}, {"attention_engine", s.Attention}, {"host_weights", s.HostWeights}, {"qwen_quantization", strconv.FormatBool(s.QuantizeQwen)},
 		{"lora", files}, {"lora_weights", strengths}, {"kernels", s.Kernels},
 		{"config", s.Config}, {"checkpoint_dir", s.CheckpointDir}, {"config_sha256", s.ConfigSHA256},
 	}

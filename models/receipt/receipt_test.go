@@ -17,7 +17,7 @@ func sample() *Receipt {
 		Format: Format, Version: Version, Program: "vkandinsky test", Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		Settings: Settings{Config: "k5_lite_i2v_5s_sft_sd", CheckpointDir: "m", ConfigSHA256: d("config"), Prompt: "a fox", ExpandPrompt: true, ExpandedPrompt: "a red fox",
 			NegativePrompt: "dull", Width: 64, Height: 32, VideoDuration: 1, SampleSteps: 3, GuidanceWeight: 5, SchedulerScale: 10, Seed: 1<<64 - 1, Precision: "mixed", Kernels: "auto",
-			Linear: "full", HostWeights: "bf16", LoRA: []LoRA{{"smoke.safetensors", 0.6, [2]float64{0.5, 0.5}}}},
+			Linear: "full", Attention: "sage", HostWeights: "bf16", LoRA: []LoRA{{"smoke.safetensors", 0.6, [2]float64{0.5, 0.5}}}},
 		Memory:  Memory{EnableBlockSwap: true, BlocksInMemory: 2, SwapPolicy: "resident", VRAMBudget: 1 << 34},
 		Picture: &Picture{Path: "first.png", Bytes: 3, SHA256: d("png")},
 		Weights: []Weights{{"vae", "vae.safetensors", 7, d("vae")}, {"transformer", "1.safetensors", 5, d("t1")}, {"transformer", "2.safetensors", 5, d("t2")}},

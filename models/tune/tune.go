@@ -32,6 +32,7 @@ type Options struct {
 	Geometry  configs.Geometry
 	Precision load.Precision
 	Linear    load.Linear
+	Attention load.Attention
 	Quick     bool          // fewer repetitions, and only operations in which much time goes
 	Limit     time.Duration // of all measuring; 0: DefaultLimit, or QuickLimit
 	// Progress, if set, is told what is done.
@@ -177,7 +178,7 @@ func (e *explorer) pass(passes int, explorer engine.Explorer, after func(done in
 	e.device.Tuning().Explore(explorer)
 	defer e.device.Tuning().Explore(nil)
 	return bench.Run(e.ctx, e.device, bench.Options{Config: oneBlock(e.o.Config), Geometry: e.o.Geometry, Weights: load.Synthetic(weights.BF16),
-		Precision: e.o.Precision, Linear: e.o.Linear, Passes: passes, Progress: func(done, _ int) {
+		Precision: e.o.Precision, Linear: e.o.Linear, Attention: e.o.Attention, Passes: passes, Progress: func(done, _ int) {
 			if after != nil {
 				after(done)
 			}

@@ -42,7 +42,7 @@ func (c *testCase) ditConfig() (ditCase, error) {
 }
 
 func (o Options) ditOptions() dit.Options {
-	return dit.Options{Precision: o.Precision, Linear: o.Linear, Visual: dit.SwapOptions{Slots: o.BlocksInMemory}}
+	return dit.Options{Precision: o.Precision, Linear: o.Linear, Attention: o.Attention, Visual: dit.SwapOptions{Slots: o.BlocksInMemory}}
 }
 
 // prompt uploads a text condition of the case: prefix "" or "null_".

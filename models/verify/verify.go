@@ -41,6 +41,8 @@ type Options struct {
 	// Linear says in which numbers transformers' linear layers are computed; their limits follow, and other cases have no
 	// results.
 	Linear load.Linear
+	// Attention says how transformers' self-attention is computed: AttentionSage by the limits of mixed precision, and no other cases then.
+	Attention load.Attention
 	// Tokenizers is the folder with the published vocabularies (qwen/, clip/), which the tokenizer case needs. "" means
 	// a folder "tokenizers" beside the case's own folder.
 	Tokenizers string
@@ -65,7 +67,7 @@ const (
 // File runs the case in a file and returns its results. An error means that the case could not be run at all.
 func File(ctx context.Context, d *engine.Device, path string, o Options) ([]Result, error) {
 	if strings.EqualFold(filepath.Ext(path), ".json") {
-		if o.Linear != load.LinearFull {
+		if o.transformersOnly() {
 			return nil, nil
 		}
 		if o.Tokenizers == "" {
@@ -95,6 +97,11 @@ func Bytes(ctx context.Context, d *engine.Device, name string, data []byte, o Op
 	return results, errors.Join(err, f.Close())
 }
 
+// transformersOnly tells whether the options change nothing but transformers.
+func (o Options) transformersOnly() bool {
+	return o.Linear != load.LinearFull || o.Attention != load.AttentionOwn
+}
+
 func run(ctx context.Context, d *engine.Device, c *testCase, o Options) ([]Result, error) {
 	runners := map[string]func(context.Context, *engine.Device, *testCase, Options) error{
 		"dit": runDiT, "sampler": runSampler, "vae": runVAE, "qwen": runQwen, "clip": runCLIP, "rng": runRandn, "resize": runResize,
@@ -104,7 +111,7 @@ func run(ctx context.Context, d *engine.Device, c *testCase, o Options) ([]Resul
 	if runner == nil {
 		return nil, fmt.Errorf("%s: unknown component %q: this is no golden case", c.file.Path(), c.component)
 	}
-	if o.Linear != load.LinearFull && c.component != "dit" && c.component != "sampler" {
+	if o.transformersOnly() && c.component != "dit" && c.component != "sampler" {
 		return nil, nil
 	}
 	if err := runner(ctx, d, c, o); err != nil {
