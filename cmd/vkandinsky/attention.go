@@ -31,9 +31,12 @@ func (a *attentionFlag) Set(s string) (err error) {
 // Type is shown where usage names no value.
 func (a *attentionFlag) Type() string { return "string" }
 
+// sage tells whether scores are to be products of bytes.
+func (a *attentionFlag) sage() bool { return a.engine == load.AttentionSage }
+
 // checked refuses what a precision excludes.
 func (a *attentionFlag) checked(p load.Precision) (load.Attention, error) {
-	if a.engine == load.AttentionSage && p != load.Mixed {
+	if a.sage() && p != load.Mixed {
 		return a.engine, badInputf("--attention-engine sage needs --precision mixed: it rounds queries and keys to 8 bits")
 	}
 	return a.engine, nil

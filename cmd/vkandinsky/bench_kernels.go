@@ -72,6 +72,7 @@ func (o *kernelOptions) run(ctx context.Context, c *console, name string, measur
 	if err != nil {
 		return err
 	}
+	o.device.bytes = o.attention.sage()
 	attention, err := o.attention.checked(precision)
 	if err != nil {
 		return err
@@ -174,7 +175,7 @@ func benchAttentionCommand() *command {
 				if n[3]%4 != 0 || n[3] > 512 {
 					return badInputf("--shape %q: heads have a multiple of 4 channels, at most 512", text)
 				}
-				if o.attention.engine == load.AttentionSage && n[3] > 128 {
+				if o.attention.sage() && n[3] > 128 {
 					return badInputf("--shape %q: heads have at most 128 channels with --attention-engine sage", text)
 				}
 				shapes = append(shapes, bench.AttentionShape{Name: "attention", Heads: n[0], Queries: n[1], Keys: n[2], HeadDim: n[3]})

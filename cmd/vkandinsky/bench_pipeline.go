@@ -133,6 +133,7 @@ func (o *benchPipelineOptions) check(cmd *command, log *slog.Logger) (work bench
 	if err = o.request.checkUpstream(log); err != nil {
 		return
 	}
+	o.device.bytes = o.request.attention.sage()
 	if eo, err = o.device.options(log); err != nil {
 		return
 	}

@@ -140,6 +140,7 @@ func (o *benchOptions) run(ctx context.Context, c *console, cmd *command) error 
 // check turns the flags into what is to be measured. The function returned closes the checkpoint.
 func (o *benchOptions) check(log *slog.Logger, cmd *command) (work bench.Options, eo engine.Options, close func(), err error) {
 	close = func() {}
+	o.device.bytes = o.attention.sage()
 	if eo, err = o.device.options(log); err != nil {
 		return
 	}

@@ -17,6 +17,7 @@ import (
 
 // deviceFlags choose and limit the device.
 type deviceFlags struct {
+	bytes                            bool // kernels may want matrices of signed bytes
 	device, kernels, cacheDir, fault string
 	vram, ram                        byteSize
 	pinnedFrom                       string
@@ -49,6 +50,7 @@ func defaultCacheDir() string {
 func (d *deviceFlags) options(log *slog.Logger) (engine.Options, error) {
 	o := engine.Options{
 		Device: d.device, Validate: d.validate, DeviceBudget: int64(d.vram), HostBudget: int64(d.ram), CacheDir: d.cacheDir, Log: log,
+		ByteFragments: d.bytes,
 	}
 	switch from := engine.PinnedFrom(d.pinnedFrom); from {
 	case "auto":

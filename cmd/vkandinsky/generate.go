@@ -253,6 +253,7 @@ func (o *generateOptions) check(f *flags, log *slog.Logger, shared *job) (*job, 
 		return nil, err
 	}
 	var err error
+	o.device.bytes = o.request.attention.sage()
 	if j.engine, err = o.device.options(log); err != nil {
 		return nil, err
 	}

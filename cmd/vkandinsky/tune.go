@@ -69,6 +69,7 @@ func (o *tuneOptions) run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
+	o.device.bytes = o.attention.sage()
 	engineOptions, err := o.device.options(log)
 	if err != nil {
 		return err

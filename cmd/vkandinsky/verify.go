@@ -87,6 +87,7 @@ func (o *verifyOptions) run(ctx context.Context, c *console, files []string) err
 	if err != nil {
 		return err
 	}
+	o.device.bytes = o.attention.sage()
 	engineOptions, err := o.device.options(log)
 	if err != nil {
 		return err
@@ -212,7 +213,7 @@ func (o *verifyOptions) ways() (out []computing, err error) {
 	if err != nil {
 		return nil, err
 	}
-	sage := o.attention.engine == load.AttentionSage
+	sage := o.attention.sage()
 	if linear == load.LinearInt8 || sage {
 		if o.precision == load.Float32.String() {
 			return nil, fmt.Errorf("--linear int8 and --attention-engine sage need --precision mixed")
