@@ -14,7 +14,8 @@
 // Where a tile reaches beyond the packed operands, a subgroup takes the last of them that are there, and stores only what lies in its own place.
 //
 // Limits: K a multiple of 128; x and w start at multiples of 16 bytes and are packed up to a multiple of 64 rows; FRAGS_* at most 4. PAIRS: head and the
-// columns are even and y starts at a multiple of two elements.
+// columns are even and y starts at a multiple of two elements. PACK, which needs PAIRS and no ADD: y is bf16 and becomes a packed x of as many columns as pc.head
+// says, a multiple of 16, up to whole fragments of rows.
 //
 // in: x (0), w (1), bias (2, optional), gate (4, f32, optional)       in and out: y (3)
 //
@@ -24,6 +25,7 @@
 
 #extension GL_GOOGLE_include_directive : require
 layout(constant_id = 9) const bool PAIRS = false;
+layout(constant_id = 10) const bool PACK = false;
 layout(constant_id = 20) const uint FRAGS_M = 3;
 layout(constant_id = 21) const uint FRAGS_N = 4;
 layout(constant_id = 22) const uint SUBS_M = 2;
@@ -34,9 +36,9 @@ layout(local_size_x = 128) in;
 
 const uint SUBS = SUBS_M * SUBS_N;
 #include "fragments.glsl"
+#include "packed.glsl"
 #include "linear.glsl"
 
-const uint GROUP = 4;                   // fragments below each other that follow each other in memory
 const uint STEPS = K / 16;              // along k
 const uint ROW = STEPS * GROUP * LANES; // words of 16 bytes of a group of fragments, all along k
 
@@ -71,6 +73,9 @@ void store(uint row, uint col, uint at, vec2 v, vec2 bias, vec2 gate) {
 	finish_store(row, col, v.x);
 	if (col + 1 < pc.cols) finish_store(row, col + 1, v.y);
 }
+
+// packed_pair is store for a packed y: the word of two neighbours.
+uint packed_pair(vec2 v, vec2 bias) { return dtype_pack(vec4(finished(v.x, bias.x, 0.0, 0.0), finished(v.y, bias.y, 0.0, 0.0), 0.0, 0.0), DTYPE_BF16).x; }
 
 // Workgroups run in bands of pc.band row tiles, as in matmul_matrix.comp.
 void main() {
@@ -128,9 +133,15 @@ void main() {
 			if (PAIRS && GATE && col < pc.cols) gate[half_] = vec2(gate_load(pc.gate_base + col), gate_load(pc.gate_base + col + 1));
 		}
 		UNROLL for (uint i = 0; i < FRAGS_M; i++) {
+			// Sums lie as a left operand does, so a lane has all of its 16 bytes.
+			if (PACK && n + j >= tile_n && m + i >= tile_m && (m + i) * 16 < pc.rows && (n + j) * 16 < pc.cols) {
+#define PAIR(e, half_) packed_pair(vec2(sums[i * FRAGS_N + j][e], sums[i * FRAGS_N + j][e + 1]), bias[half_])
+				uvec4 words = uvec4(PAIR(0, 0), PAIR(4, 0), PAIR(2, 1), PAIR(6, 1));
+				y_quads[fragment_at(m + i, n + j + pc.y_col / 16, pc.head / 16) + LANE] = words;
+			}
 			UNROLL for (uint e = 0; e < 8; e += 2) {
 				uint row = (m + i) * 16 + fragment_row(LANE, e), half_ = e / 2 % 2;
-				if (n + j >= tile_n && m + i >= tile_m && row < pc.rows && cols[half_] < pc.cols)
+				if (!PACK && n + j >= tile_n && m + i >= tile_m && row < pc.rows && cols[half_] < pc.cols)
 					store(row, cols[half_], base[half_] + row * pc.head, vec2(sums[i * FRAGS_N + j][e], sums[i * FRAGS_N + j][e + 1]), bias[half_], gate[half_]);
 			}
 		}

@@ -51,6 +51,12 @@ type MatmulArgs struct {
 	// less the work is cut into more pieces, with too little the layer is computed as without. It must overlap no other tensor. Results differ from those
 	// without in the order of sums, so layers that are to give the same bits must be alike in having one.
 	Scratch engine.Tensor
+	// Packed says that X and W are bf16 and lie in the order of fragments, where Caps.Fragments says that the device multiplies such: X packed by Pack
+	// or by what computed it, as LeftFragments, W as RightFragments. K is a multiple of 128, and the memory of either goes on up
+	// to PackedRows of its rows. Any number of rows is computed alike.
+	Packed bool
+	// PackY makes Y, bf16 [M, N] with memory of PackedRows(M) rows, the packed X of another layer: with Packed, N a multiple of 128.
+	PackY bool
 }
 
 // gemvRows is the most rows for which matmul_gemv is used.
@@ -139,6 +145,9 @@ func (a MatmulArgs) check() matmul {
 	if !a.Gate.IsZero() && (!a.Add || a.Gate.DType != engine.F32 || a.Gate.Elems() != int64(m.cols)) {
 		bad("gate must hold N f32 and needs Add")
 	}
+	if a.Packed && !m.fitsPacked() || a.PackY && !m.fitsPackedY() {
+		bad("packed operands are bf16 without scratch or scales, K a multiple of 128, and so is N of a packed y, which nothing is added to")
+	}
 	if a.Add && a.Activation != NoActivation || a.Activation > SiLU {
 		bad(fmt.Sprintf("activation %d", a.Activation))
 	}
@@ -216,7 +225,7 @@ func gcd(a, b int) int {
 	return a
 }
 
-func (m *matmul) small() bool { return m.rows <= gemvRows && !m.bytes() }
+func (m *matmul) small() bool { return m.rows <= gemvRows && !m.bytes() && !m.Packed }
 
 // call is the dispatch for a rectangle of the result.
 func (m *matmul) call(caps engine.Caps, row, rows, col, cols int) engine.Call {

@@ -38,7 +38,18 @@ const (
 type fragmentKernel struct {
 	shader string
 	tile   fragmentTile
-	w, x   engine.Tensor // places for packed operands, in the scratch
+	w, x   engine.Tensor // places for packed operands, in the scratch; none where they are packed already
+}
+
+// fitsPacked tells whether the operands can be packed ones.
+func (m *matmul) fitsPacked() bool {
+	return m.X.DType == engine.BF16 && m.W.DType == engine.BF16 && m.NF4 == nil && m.Scratch.IsZero() && m.XScale.IsZero() && m.WScale.IsZero() &&
+		m.k%packStrip == 0 && vectors(m.X) && vectors(m.W)
+}
+
+// fitsPackedY tells whether the result can become a packed operand.
+func (m *matmul) fitsPackedY() bool {
+	return m.Packed && m.HeadDim == 0 && !m.Add && m.Y.DType == engine.BF16 && m.cols%packStrip == 0 && vectors(m.Y)
 }
 
 // MatmulScratch returns how many bytes of MatmulArgs.Scratch let a layer of so many rows, columns and inner elements run well by
@@ -55,6 +66,13 @@ func MatmulScratch(rows, cols, k int) int64 {
 // chooseFragments returns the kernel for a layer, nil where it has no scratch or cannot be computed so. That does not depend on
 // how many rows or columns it has.
 func (m *matmul) chooseFragments(caps engine.Caps) *fragmentKernel {
+	if m.Packed {
+		f := &fragmentKernel{tile: fragmentTiles[0], shader: fragmentShader(caps, shaders.MatmulFragments, shaders.MatmulFragmentsEmulated)}
+		if f.shader == "" {
+			panic("ops.Matmul: packed operands on a device that has no fragments")
+		}
+		return f
+	}
 	if m.Scratch.IsZero() || !m.Half || m.small() || m.X.DType != engine.BF16 || m.W.DType != engine.BF16 || m.NF4 != nil ||
 		m.k%packStrip != 0 || !vectors(m.X) || !vectors(m.W) || !vectors(m.Scratch) {
 		return nil
@@ -88,10 +106,19 @@ func (m *matmul) chooseFragments(caps engine.Caps) *fragmentKernel {
 func (m *matmul) planFragments(caps engine.Caps, f *fragmentKernel) {
 	m.fragments = f
 	bound := int(caps.MaxStorageRange / (int64(m.k) * engine.BF16.Size()))
-	most := func(t engine.Tensor) int {
-		return min(t.Dim(0), bound) / (fragmentEdge * fragmentGroup) * fragmentEdge * fragmentGroup
+	most := func(t engine.Tensor, rows int) int {
+		if m.Packed {
+			rows = PackedRows(rows)
+		} else {
+			rows = t.Dim(0)
+		}
+		return min(rows, bound) / packUnit * packUnit
 	}
-	m.cut(caps, cutLimits{tileM: f.tile.rows(), tileN: f.tile.cols(), rowUnit: fragmentRows, rows: most(f.x), cols: most(f.w)})
+	rows := most(f.x, m.rows)
+	if m.PackY {
+		rows = min(rows, int(caps.MaxStorageRange/(int64(m.cols)*m.Y.DType.Size()))/packUnit*packUnit)
+	}
+	m.cut(caps, cutLimits{tileM: f.tile.rows(), tileN: f.tile.cols(), rowUnit: fragmentRows, rows: rows, cols: most(f.w, m.cols)})
 }
 
 // packedPart is what so many rows take of a place for packed ones.
@@ -103,10 +130,12 @@ func packedPart(t engine.Tensor, rows int) engine.Tensor {
 func (m *matmul) recordFragments(s *engine.Stream) {
 	for col := 0; col < m.cols; col += m.colStep {
 		cols := min(m.colStep, m.cols-col)
-		m.packColumns(s, col, cols)
+		if !m.Packed {
+			m.packColumns(s, col, cols)
+		}
 		for row := 0; row < m.rows; row += m.rowStep {
 			rows := min(m.rowStep, m.rows-row)
-			if col == 0 || m.rowStep < m.rows { // else they are there
+			if !m.Packed && (col == 0 || m.rowStep < m.rows) { // else they are there
 				m.packRows(s, row, rows)
 			}
 			s.Dispatch(m.call(s.Device().Caps(), row, rows, col, cols))
@@ -130,10 +159,16 @@ func (m *matmul) fragmentCall(c *engine.Call, rows, cols int) {
 	f, t := m.fragments, m.fragments.tile
 	pairs := m.cols%2 == 0 && m.head%2 == 0 && vectors(c.Bind[3])
 	c.Shader = f.shader
-	c.Bind[0] = packedPart(f.x, rows)
-	c.Bind[1] = packedPart(f.w, cols)
+	if m.Packed {
+		c.Bind[0], c.Bind[1] = packedView(c.Bind[0]), packedView(c.Bind[1])
+	} else {
+		c.Bind[0], c.Bind[1] = packedPart(f.x, rows), packedPart(f.w, cols)
+	}
+	if m.PackY {
+		c.Bind[3] = packedView(c.Bind[3])
+	}
 	c.Spec = shaders.MatmulFragmentsSpec{BiasType: uint32(m.Bias.DType), YType: uint32(m.Y.DType), Bias: !m.Bias.IsZero(), Gate: !m.Gate.IsZero(),
-		Add: m.Add, Activation: uint32(m.Activation), Pairs: pairs, FragsM: t.fragsM, FragsN: t.fragsN, SubsM: t.subsM, SubsN: t.subsN,
+		Add: m.Add, Activation: uint32(m.Activation), Pairs: pairs, Pack: m.PackY, FragsM: t.fragsM, FragsN: t.fragsN, SubsM: t.subsM, SubsN: t.subsN,
 		K: uint32(m.k), LocalSizeX: uint32(t.invocations())}.Values()
 	c.Groups = [3]uint32{uint32(ceilDiv(cols, t.cols())), uint32(ceilDiv(rows, t.rows())), 1}
 	c.Label = fmt.Sprintf("matmul fragments %dx%dx%d", rows, cols, m.k)
