@@ -232,12 +232,7 @@ func (r *measured) passes(ctx context.Context, d *engine.Device, m *dit.Model, o
 	}
 	size := dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth, RopeScale: kandinsky5.RopeScale(o.Config)}
 	start := time.Now()
-	options := dit.PassOptions{Size: size, Prompts: prompts, Times: o.times(), Packed: true}
-	pass, err := m.NewPass(ctx, options)
-	if short := (*memory.BudgetError)(nil); errors.As(err, &short) { // as a plan does without where memory is short
-		options.Packed = false
-		pass, err = m.NewPass(ctx, options)
-	}
+	pass, err := m.NewPass(ctx, dit.PassOptions{Size: size, Prompts: prompts, Times: o.times()})
 	if err != nil {
 		return err
 	}

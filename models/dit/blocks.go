@@ -17,7 +17,7 @@ type blockWork struct {
 	scratch engine.Tensor // U32, for fp16 attention
 	bytes   engine.Tensor // I8, the operand rounded last, where linear layers are int8
 	scales  engine.Tensor // F32, of its rows
-	packed  engine.Tensor // U8, for packed operands of linear layers; none: they are computed without
+	packed  engine.Tensor // [R, D], where attention's output is packed, in the memory of q; none: operands of linear layers are not packed
 }
 
 // layers record the layers of one block: its weights, and the tensors that it works in.
@@ -53,17 +53,20 @@ func (l layers) norm(x stream, m modulated) engine.Tensor {
 	return h
 }
 
-// operand is the input of linear layers, as it is and, where weights are rounded, rounded to bytes.
-type operand struct{ x, bytes, scales engine.Tensor }
+// operand is the input of linear layers, as it is, packed or, where weights are rounded, also rounded to bytes.
+type operand struct {
+	x, bytes, scales engine.Tensor
+	packed           bool
+}
 
-// rounded makes an operand, which is good until the next one is made.
-func (l layers) rounded(x engine.Tensor) operand {
-	if l.work.bytes.IsZero() || !ops.CanQuantize(x.Dim(-1)) {
-		return operand{x: x}
+// rounded rounds an operand where weights are rounded. It is good until the next one is rounded.
+func (l layers) rounded(o operand) operand {
+	if l.work.bytes.IsZero() || !ops.CanQuantize(o.x.Dim(-1)) {
+		return o
 	}
-	n := rows(x)
-	o := operand{x: x, bytes: l.work.bytes.View(0, n, x.Dim(-1)), scales: l.work.scales.View(0, n)}
-	ops.Quantize(l.s, ops.QuantizeArgs{X: x, Y: o.bytes, Scale: o.scales})
+	n := rows(o.x)
+	o.bytes, o.scales = l.work.bytes.View(0, n, o.x.Dim(-1)), l.work.scales.View(0, n)
+	ops.Quantize(l.s, ops.QuantizeArgs{X: o.x, Y: o.bytes, Scale: o.scales})
 	return o
 }
 
@@ -76,14 +79,14 @@ func (o operand) cut(from, to int) operand {
 	return o
 }
 
-// linear records a layer with the weights of that name. Where they are rounded, so is the operand.
+// linear records a layer with the weights of that name. Where they are rounded or packed, so is the operand.
 func (l layers) linear(name string, o operand, a ops.MatmulArgs) {
 	l.linearRows(name, o, 0, l.weights.Get(name+".weight").Dim(0), a)
 }
 
 // linearRows is linear with count rows of the weights from low on.
 func (l layers) linearRows(name string, o operand, low, count int, a ops.MatmulArgs) {
-	a.X, a.Half = o.x, l.model.half
+	a.X, a.Half, a.Packed = o.x, l.model.half, o.packed
 	a.W = l.weights.Get(name+".weight").Rows(low, low+count)
 	if bias, ok := l.weights.Maybe(name + ".bias"); ok {
 		a.Bias = bias.View(int64(low), count)
@@ -94,15 +97,15 @@ func (l layers) linearRows(name string, o operand, low, count int, a ops.MatmulA
 	ops.Matmul(l.s, a)
 }
 
-// normRows is norm of the rows [from, to).
-func (l layers) normRows(x stream, m modulated, from, to int) engine.Tensor {
-	h := l.work.normed.Rows(0, to-from)
+// normRows is norm of the rows [from, to), packed where layers want that.
+func (l layers) normRows(x stream, m modulated, from, to int) operand {
+	h, packed := l.work.normed.Rows(0, to-from), l.packsActivations()
 	x.each(func(piece engine.Tensor, begin, end int) {
 		if low, high := max(from, begin), min(to, end); low < high {
-			ops.LayerNorm(l.s, ops.LayerNormArgs{X: piece.Rows(low-begin, high-begin), Y: h.Rows(low-from, high-from), Shift: m.shift, Scale: m.scale, Eps: layerNormEps})
+			ops.LayerNorm(l.s, ops.LayerNormArgs{X: piece.Rows(low-begin, high-begin), Y: h.Rows(low-from, high-from), Shift: m.shift, Scale: m.scale, Eps: layerNormEps, PackY: packed})
 		}
 	})
-	return h
+	return operand{x: h, packed: packed}
 }
 
 // projection is a linear layer of the normed stream whose result some heads of attention use.
@@ -119,12 +122,12 @@ func (l layers) projectHeads(x stream, m modulated, head int, list ...projection
 		h := l.rounded(l.normRows(x, m, from, to))
 		for _, p := range list {
 			low, count := head*d, p.y.Dim(0)*d
-			l.linearRows(p.name, h, low, count, ops.MatmulArgs{Y: p.y, Row: from, HeadDim: d, Scratch: l.work.packed})
+			l.linearRows(p.name, h, low, count, ops.MatmulArgs{Y: p.y, Row: from, HeadDim: d})
 		}
 	})
 }
 
-// project computes a projection of h to heads: [H, rows, d]. h is text, of too few rows for packing to be worth while.
+// project computes a projection of h, which is not packed, to heads: [H, rows, d].
 func (l layers) project(name string, h operand, y engine.Tensor) {
 	l.linear(name, h, ops.MatmulArgs{Y: y, HeadDim: l.model.Config.HeadDim()})
 }
@@ -137,7 +140,7 @@ func (l layers) rotate(name string, x, table engine.Tensor) {
 // addLinear adds gate ⊙ (W·h + b) to the stream.
 func (l layers) addLinear(name string, h operand, x stream, gate engine.Tensor) {
 	x.each(func(piece engine.Tensor, from, to int) {
-		l.linear(name, h.cut(from, to), ops.MatmulArgs{Y: piece, Add: true, Gate: gate, Scratch: l.work.packed})
+		l.linear(name, h.cut(from, to), ops.MatmulArgs{Y: piece, Add: true, Gate: gate})
 	})
 }
 
@@ -147,8 +150,8 @@ func (l layers) feedForward(x stream, m modulated) {
 		h := l.normRows(x, m, begin, end)
 		cutRows(end-begin, l.work.ff.Dim(0), func(from, to int) {
 			u := l.work.ff.Rows(0, to-from)
-			l.linear("feed_forward.in_layer", l.rounded(h.Rows(from, to)), ops.MatmulArgs{Y: u, Activation: ops.GELU, Scratch: l.work.packed})
-			l.addLinear("feed_forward.out_layer", l.rounded(u), x.rowsOf(begin+from, begin+to), m.gate)
+			l.linear("feed_forward.in_layer", l.rounded(h.cut(from, to)), ops.MatmulArgs{Y: u, Activation: ops.GELU, PackY: h.packed})
+			l.addLinear("feed_forward.out_layer", l.rounded(operand{x: u, packed: h.packed}), x.rowsOf(begin+from, begin+to), m.gate)
 		})
 	})
 }
@@ -170,7 +173,7 @@ func (p *Pass) textBlock(s *engine.Stream, work *textWork, w params, text, act, 
 	table := work.rope.Rows(0, n)
 	l.rotate("self_attention.query_norm", q, table)
 	l.rotate("self_attention.key_norm", k, table)
-	l.addLinear("self_attention.out_layer", l.rounded(l.attend(q, k, v, mask, 0)), y, m[0].gate)
+	l.addAttention("self_attention.out_layer", l.attend(q, k, v, mask, 0), y, m[0].gate)
 	l.feedForward(y, m[1])
 }
 
@@ -182,8 +185,8 @@ func (p *Pass) visualBlock(s *engine.Stream, w params, branchIndex, i int, b *br
 	if err != nil {
 		return err
 	}
-	l.addLinear("self_attention.out_layer", l.rounded(h), b.v, m[0].gate)
-	l.addLinear("cross_attention.out_layer", l.rounded(p.crossAttention(l, b, m[1])), b.v, m[1].gate)
+	l.addAttention("self_attention.out_layer", h, b.v, m[0].gate)
+	l.addAttention("cross_attention.out_layer", p.crossAttention(l, b, m[1]), b.v, m[1].gate)
 	l.feedForward(b.v, m[2])
 	if err := s.Err(); err != nil {
 		return fmt.Errorf("visual block %d: %w", i, err)
@@ -220,7 +223,7 @@ func (p *Pass) selfAttention(l layers, branchIndex, i int, b *branch, m modulate
 func (p *Pass) crossAttention(l layers, b *branch, m modulated) (out engine.Tensor) {
 	n, text := p.size.Tokens(), rows(b.ctx)
 	tk, tv := heads(p.work.tk, text), heads(p.work.tv, text)
-	context := l.rounded(b.ctx)
+	context := l.rounded(operand{x: b.ctx})
 	l.project("cross_attention.to_key", context, tk)
 	l.project("cross_attention.to_value", context, tv)
 	l.rotate("cross_attention.key_norm", tk, engine.Tensor{})

@@ -104,7 +104,7 @@ func (p *Pass) embed(s *engine.Stream, k int, b *branch, in Input) error {
 
 func (p *Pass) visualBlocks(ctx context.Context, time float32, skip []Skip) error {
 	s := p.model.device.Compute()
-	return p.model.visual.each(ctx, s, func(i int, weights load.Params) error {
+	return p.model.visual.each(ctx, s, p.work.h, func(i int, weights load.Params) error {
 		for k, b := range p.branches {
 			if !skip[k].Use.IsZero() {
 				continue

@@ -84,6 +84,7 @@ type Model struct {
 	prec   load.Precision
 	act    engine.DType
 	half   bool
+	packs  bool // linear layers of visual blocks are computed from packed operands
 	linear load.Linear
 	groups int // of heads
 	outer  load.Params
@@ -108,6 +109,7 @@ type stack struct {
 	packed load.Coded    // nil: blocks are moved as they are used
 	room   memory.Region // where packed ones are unpacked
 	half   bool          // multiply in fp16
+	packs  bool          // put weights in the order of fragments
 }
 
 // New reads the weights and brings to the device what the options keep there, but for the text blocks, which NewPass reads.
@@ -134,11 +136,6 @@ func New(ctx context.Context, d *engine.Device, r load.Reader, config Config, op
 	return m, nil
 }
 
-// packs tells whether linear layers can be computed from packed operands.
-func (m *Model) packs() bool {
-	return m.half && m.linear != load.LinearInt8 && m.device.Caps().Fragments != engine.NoFragments
-}
-
 // groups checks Options.HeadGroups.
 func (c Config) groups(o Options) (int, error) {
 	n := max(o.HeadGroups, 1)
@@ -157,6 +154,7 @@ func (m *Model) load(ctx context.Context, r load.Reader, opts Options) error {
 		return err
 	}
 	m.reader, m.text, m.held = r, l.text, opts.Visual
+	m.packs = m.Config.packs(l.visual, opts, m.half, m.device.Caps().Fragments != engine.NoFragments)
 	m.visual, err = m.newStack(ctx, l.visual, opts.Visual, "visual blocks")
 	return err
 }
@@ -215,7 +213,7 @@ func (m *Model) newStack(ctx context.Context, blocks *load.Blocks, o SwapOptions
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	out := &stack{blocks: blocks, half: m.half}
+	out := &stack{blocks: blocks, half: m.half, packs: m.packs}
 	if out.packed, err = o.pack(blocks); err != nil {
 		return nil, err
 	}
@@ -257,8 +255,8 @@ func (s *stack) source() blockSource {
 	return s.blocks
 }
 
-// bind returns a block's tensors, unpacked and adapted.
-func (s *stack) bind(stream *engine.Stream, b swap.Block) load.Params {
+// bind returns a block's tensors, decoded, adapted and with their weights in the order in which layers want them, for which scratch, bf16, may be used.
+func (s *stack) bind(stream *engine.Stream, b swap.Block, scratch engine.Tensor) load.Params {
 	var p load.Params
 	if s.packed != nil {
 		p = s.packed.Unpack(stream, b.Mem, s.room)
@@ -266,11 +264,15 @@ func (s *stack) bind(stream *engine.Stream, b swap.Block) load.Params {
 		p = s.blocks.Layout.Bind(b.Mem)
 	}
 	p.Merge(stream, b.Fresh, s.half)
+	if s.packs && (b.Fresh || s.packed != nil) {
+		packWeights(stream, p, scratch)
+	}
 	return p
 }
 
-// each brings block after block to the device and lets record add its work to the compute stream, between marks, unpacking within them.
-func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i int, p load.Params) error) error {
+// each brings block after block to the device and lets record add its work to the compute stream, between marks, decoding and packing within
+// them. scratch may hold anything after a block is made ready.
+func (s *stack) each(ctx context.Context, stream *engine.Stream, scratch engine.Tensor, record func(i int, p load.Params) error) error {
 	for i := range s.blocks.Blocks() {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -283,7 +285,7 @@ func (s *stack) each(ctx context.Context, stream *engine.Stream, record func(i i
 			stream.Wait(b.Ready)
 		}
 		stream.Mark(fmt.Sprintf("block %d begin", i))
-		if err := record(i, s.bind(stream, b)); err != nil {
+		if err := record(i, s.bind(stream, b, scratch)); err != nil {
 			return err
 		}
 		stream.Mark(fmt.Sprintf("block %d end", i))

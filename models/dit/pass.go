@@ -41,9 +41,6 @@ type PassOptions struct {
 	Size    Size
 	Prompts []Prompt  // one per branch
 	Times   []float32 // all that Evaluate will be asked for: 1000 at pure noise, 0 at the end
-	// Packed computes the visual blocks' linear layers from packed operands, where the device has fragments, the layers are in 16 bits and there
-	// are many tokens. That is faster, takes memory for them (see Request.Packed), and rounds otherwise.
-	Packed bool
 	// Trace, when set, is called with intermediate tensors as soon as they are recorded, named as in the golden cases
 	// with the branch: for checks against a reference.
 	Trace func(branch int, name string, t engine.Tensor) error
@@ -123,7 +120,7 @@ func (p *Pass) init(ctx context.Context, o PassOptions) error {
 	if err := m.device.Compute().Finish(ctx); err != nil {
 		return err
 	}
-	p.work.alloc(p.arena, m, p.size, longest, o.Packed)
+	p.work.alloc(p.arena, m, p.size, longest)
 	for _, b := range p.branches {
 		t := allocAll(p.arena, m.Config.visualBuffers(p.size, m.device.Caps().MaxAllocation))
 		b.v, b.out = t.stream(), t["velocity"]

@@ -20,7 +20,7 @@ type Request struct {
 	Times         int // different times that the pass is made for; 0 means 1
 	Masked        bool
 	Residuals     bool  // MagCache keeps a residual per branch
-	Packed        bool  // PassOptions.Packed, on a device that has fragments
+	Fragments     bool  // the device has fragments, so that operands are packed
 	MaxAllocation int64 // bytes of one tensor; 0: no limit
 	// MaxStorageRange is the most that the device binds at once, in bytes; 0: no limit.
 	MaxStorageRange int64
@@ -90,10 +90,8 @@ func Plan(r Request) (*Needs, error) {
 	state := c.stateBuffer(r.TextRows)
 	n.text.Add("text blocks", state.Label, r.Branches*c.together(times, r.Branches, r.TextRows), state.Bytes())
 
-	n.visual.AddBuffers("denoise", c.buffers(act, r.Half, r.Options.Linear, r.Size, r.TextRows, groups)...)
-	if r.Packed && r.Half && r.Options.Linear != load.LinearInt8 {
-		n.visual.AddBuffers("denoise", c.packedBuffers(r.Size.Tokens(), r.MaxAllocation)...)
-	}
+	packs := c.packs(l.visual, r.Options, r.Half, r.Fragments)
+	n.visual.AddBuffers("denoise", c.buffers(act, r.Half, packs, r.Options.Linear, r.Size, r.TextRows, groups)...)
 	for range r.Branches {
 		n.visual.AddBuffers("denoise", c.visualBuffers(r.Size, r.MaxAllocation)...)
 		if r.Residuals {

@@ -26,25 +26,25 @@ func TestAPassTakesWhatItsPlanSays(t *testing.T) {
 		times  int
 		step   string // of the peak
 		linear load.Linear
-		packed bool
+		packs  bool
 	}{
 		{"a long prompt and a small picture", wordy, SwapOptions{}, Size{Frames: 1, Height: 16, Width: 16}, 1100, 2, "text blocks", load.LinearFull, false},
 		{"a short prompt and a clip", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false},
-		{"packed operands", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, true},
-		{"blocks that wait in eight bits", config, SwapOptions{Slots: 2, Host: load.Int8Weights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false},
+		{"packed operands of an odd number of tokens", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 62, Width: 94}, 3, 2, "denoise", load.LinearFull, true},
+		{"blocks that wait in eight bits", config, SwapOptions{Slots: 2, Host: load.Int8Weights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, true},
 		{"blocks with coded exponents", config, SwapOptions{Slots: 2, Host: load.CodedWeights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false},
 		{"coded blocks, one of them pinned, and packed operands", config, SwapOptions{Slots: 1, Tier: swap.Mixed, Pinned: 1, Host: load.CodedWeights}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, true},
 		{"sparse attention, blocks in a file", sparse, SwapOptions{Slots: 1, Tier: swap.Mapped}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearFull, false},
 		{"linear layers in int8", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearInt8, true}, // of which none is packed
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := enginetest.OpenWith(t, engine.Options{Limits: engine.TestLimits{EmulateFragments: true}})
+			d := enginetest.OpenWith(t, engine.Options{Limits: engine.TestLimits{EmulateFragments: c.packs}})
 			c.size.RopeScale = [3]float32{1, 2, 2}
 			prompts, release := madeUpPrompts(t, d, c.config, c.rows)
 			defer release()
 			reader := load.Synthetic(weights.BF16)
 			needs, err := Plan(Request{Config: c.config, Reader: reader, Options: Options{Visual: c.visual, Linear: c.linear},
-				Half: d.Caps().Tier >= engine.TierFP16, Size: c.size, TextRows: c.rows, Branches: len(prompts), Times: c.times, Packed: c.packed, MaxAllocation: d.Caps().MaxAllocation})
+				Half: d.Caps().Tier >= engine.TierFP16, Size: c.size, TextRows: c.rows, Branches: len(prompts), Times: c.times, Fragments: d.Caps().Fragments != engine.NoFragments, MaxAllocation: d.Caps().MaxAllocation})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +61,7 @@ func TestAPassTakesWhatItsPlanSays(t *testing.T) {
 			for k := range times {
 				times[k] = float32(1000 - k)
 			}
-			pass, err := m.NewPass(t.Context(), PassOptions{Size: c.size, Prompts: prompts, Times: times, Packed: c.packed})
+			pass, err := m.NewPass(t.Context(), PassOptions{Size: c.size, Prompts: prompts, Times: times})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -85,7 +85,7 @@ func velocityWith(t *testing.T, d *engine.Device, r load.Reader, config Config, 
 			t.Fatal(err)
 		}
 	}
-	pass, err := m.NewPass(ctx, PassOptions{Size: size, Times: []float32{500}, Packed: true, Prompts: []Prompt{{Text: text, Pooled: make([]float32, config.InTextDim2)}}})
+	pass, err := m.NewPass(ctx, PassOptions{Size: size, Times: []float32{500}, Prompts: []Prompt{{Text: text, Pooled: make([]float32, config.InTextDim2)}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,11 +27,11 @@ const ffChunkBytes = 256 << 20
 //
 // With several groups of heads queries, keys and values exist for one group at a time, and the normed input they are computed
 // from for some tokens at a time. The results are the same bits.
-func (c Config) buffers(act engine.DType, half bool, linear load.Linear, size Size, textRows, groups int) []load.Buffer {
+func (c Config) buffers(act engine.DType, half, packs bool, linear load.Linear, size Size, textRows, groups int) []load.Buffer {
 	n, d, h := size.Tokens(), c.HeadDim(), c.Heads()
 	list := []load.Buffer{
-		{Label: "normed", DType: act, Shape: []int{n, c.ModelDim}},
-		{Label: "queries", DType: act, Shape: []int{h / groups, n, d}},
+		{Label: "normed", DType: act, Shape: []int{c.normedRows(n, packs), c.ModelDim}},
+		{Label: "queries", DType: act, Shape: []int{h / groups, queryRows(n, groups, packs), d}},
 		{Label: "keys", DType: act, Shape: []int{h / groups, n, d}},
 		{Label: "values", DType: act, Shape: []int{h / groups, n, d}},
 		{Label: "text keys", DType: act, Shape: []int{h, textRows, d}},
@@ -49,28 +49,14 @@ func (c Config) buffers(act engine.DType, half bool, linear load.Linear, size Si
 		list = append(list, c.roundedBuffers(act, n, textRows, groups)...)
 	}
 	if groups > 1 {
-		list = append(list, load.Buffer{Label: "normed piece", DType: act, Shape: []int{pieceRows(n, groups), c.ModelDim}})
+		list = append(list, load.Buffer{Label: "normed piece", DType: act, Shape: []int{packedRows(pieceRows(n, groups), packs), c.ModelDim}})
 	}
-	for _, b := range []load.Buffer{c.patches(act, n), c.outputRows(n), c.hidden(act, n, groups)} {
-		if b.Bytes() > list[1].Bytes() {
+	for _, b := range []load.Buffer{c.patches(act, n), c.outputRows(n), c.hidden(act, n, groups, packs)} {
+		if b.Bytes() > list[2].Bytes() { // the keys, which are never larger than the queries
 			list = append(list, b)
 		}
 	}
 	return list
-}
-
-// packedBuffers lists the place for packed operands of the visual blocks' linear layers, as large as the one that wants most makes good
-// use of; none where so few tokens are faster without.
-func (c Config) packedBuffers(tokens int, maxAllocation int64) []load.Buffer {
-	d, f := c.ModelDim, c.FFDim
-	bytes := max(ops.MatmulScratch(tokens, d, d), ops.MatmulScratch(tokens, f, d), ops.MatmulScratch(tokens, d, f))
-	if maxAllocation > 0 {
-		bytes = min(bytes, maxAllocation)
-	}
-	if bytes == 0 {
-		return nil
-	}
-	return []load.Buffer{{Label: "packed operands", DType: engine.U8, Shape: []int{int(bytes)}}}
 }
 
 func (c Config) patches(act engine.DType, tokens int) load.Buffer {
@@ -78,12 +64,12 @@ func (c Config) patches(act engine.DType, tokens int) load.Buffer {
 }
 
 // hidden is as large as the queries of a group, where there are several.
-func (c Config) hidden(act engine.DType, tokens, groups int) load.Buffer {
+func (c Config) hidden(act engine.DType, tokens, groups int, packs bool) load.Buffer {
 	chunk := ffChunk(act, c.FFDim, tokens)
 	if groups > 1 {
 		chunk = min(chunk, wholeTiles(tokens*c.ModelDim/groups/c.FFDim))
 	}
-	return load.Buffer{Label: "feed-forward", DType: act, Shape: []int{chunk, c.FFDim}}
+	return load.Buffer{Label: "feed-forward", DType: act, Shape: []int{packedRows(chunk, packs), c.FFDim}}
 }
 
 // pieceRows returns how many tokens are projected at a time where heads are cut into groups.
@@ -112,7 +98,7 @@ func cutRows(n, atATime int, f func(from, to int)) {
 
 // roundedBuffers lists the tensors of rounded operands, as many bytes as the largest has, and their scales.
 func (c Config) roundedBuffers(act engine.DType, tokens, textRows, groups int) []load.Buffer {
-	chunk := c.hidden(act, tokens, groups).Shape[0]
+	chunk := c.hidden(act, tokens, groups, false).Shape[0]
 	return []load.Buffer{
 		{Label: "rounded operand", DType: engine.I8, Shape: []int{max(max(tokens, textRows)*c.ModelDim, chunk*c.FFDim)}},
 		{Label: "scales of the rounded operand", DType: engine.F32, Shape: []int{max(tokens, textRows)}},
@@ -203,19 +189,17 @@ func allocAll(a *engine.Arena, list []load.Buffer) tensors {
 	return out
 }
 
-func (w *workspace) alloc(a *engine.Arena, m *Model, size Size, textRows int, packed bool) {
-	list := m.Config.buffers(m.act, m.half, m.linear, size, textRows, m.groups)
-	if packed && m.packs() {
-		list = append(list, m.Config.packedBuffers(size.Tokens(), m.device.Caps().MaxAllocation)...)
-	}
-	t := allocAll(a, list)
+func (w *workspace) alloc(a *engine.Arena, m *Model, size Size, textRows int) {
+	t := allocAll(a, m.Config.buffers(m.act, m.half, m.packs, m.linear, size, textRows, m.groups))
 	n := size.Tokens()
 	*w = workspace{
-		blockWork: blockWork{h: t["normed"], q: t["queries"], k: t["keys"], v: t["values"], ff: t.within("queries", m.Config.hidden(m.act, n, m.groups)),
-			mod: t["modulation"], scratch: t["attention scratch"], bytes: t["rounded operand"], scales: t["scales of the rounded operand"],
-			packed: t["packed operands"]},
+		blockWork: blockWork{h: t["normed"], q: t["queries"], k: t["keys"], v: t["values"], ff: t.within("queries", m.Config.hidden(m.act, n, m.groups, m.packs)),
+			mod: t["modulation"], scratch: t["attention scratch"], bytes: t["rounded operand"], scales: t["scales of the rounded operand"]},
 		tk: t["text keys"], tv: t["text values"], rope: t["rotations"], nabla: t["sparse attention scratch"],
 		patches: t.within("queries", m.Config.patches(m.act, n)), rows: t.within("keys", m.Config.outputRows(n)),
+	}
+	if m.packs {
+		w.packed = w.q.View(0, int(w.q.Elems())/m.Config.ModelDim/packUnit*packUnit, m.Config.ModelDim)
 	}
 	w.normed = w.h
 	if m.groups > 1 {

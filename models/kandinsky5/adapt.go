@@ -92,7 +92,6 @@ func (g *run) smaller(reached int64) (*MemoryPlan, error) {
 	if g.from != nil {
 		planner.earlier = len(g.from.Earlier)
 	}
-	planner.unpacked = g.stepsMade() > 0 && !g.plan.Choice.Packed
 	if err := planner.plan(); err != nil {
 		return nil, err
 	}

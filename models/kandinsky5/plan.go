@@ -104,9 +104,8 @@ type planner struct {
 	hashes bool // latents come back to the host after every step
 	// smallest asks for what takes the least device memory of all that may be chosen.
 	smallest bool
-	unpacked bool // linear layers were computed without packed operands so far
-	earlier  int  // latents of earlier steps that MagCache's residuals are made from again
-	seconds  int  // of the video
+	earlier  int // latents of earlier steps that MagCache's residuals are made from again
+	seconds  int // of the video
 	tok      *tokenizer.Tokenizer
 	held     *load.Need   // what is on the device when a stage begins
 	loaded   *load.Need   // of the transformer, once it is there

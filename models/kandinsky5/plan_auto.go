@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/vkandinsky/vkandinsky/models/dit"
-	"github.com/vkandinsky/vkandinsky/models/load"
 	"github.com/vkandinsky/vkandinsky/swap"
 )
 
@@ -15,10 +14,9 @@ type Choice struct {
 	BlocksInMemory  int           `json:"blocks_in_memory"`
 	StreamSlots     int           `json:"stream_slots"` // of these; 0: nothing is streamed
 	HostTier        swap.HostTier `json:"host_tier"`
-	PinnedBlocks    int           `json:"pinned_blocks"`    // of those that wait; the others are read from the file for every step
-	HeadGroups      int           `json:"head_groups"`      // of the visual attention, of which one is on the device at a time
-	Packed          bool          `json:"packed,omitempty"` // linear layers are computed from packed operands, where the device can
-	TextLayers      int           `json:"text_layers"`      // of the text encoder on the device while prompts are encoded
+	PinnedBlocks    int           `json:"pinned_blocks"` // of those that wait; the others are read from the file for every step
+	HeadGroups      int           `json:"head_groups"`   // of the visual attention, of which one is on the device at a time
+	TextLayers      int           `json:"text_layers"`   // of the text encoder on the device while prompts are encoded
 	ExpandLayers    int           `json:"expand_layers,omitempty"`
 	TextLayersOf    int           `json:"text_layers_of"`
 	Tile            [2]int        `json:"tile"`             // height and width that are decoded at once, in pixels
@@ -41,7 +39,6 @@ type ditPlan struct {
 	needs  *dit.Needs
 	tier   swap.HostTier
 	groups int
-	packed bool
 	fits   bool
 }
 
@@ -63,16 +60,8 @@ func (p *planner) groups() []int {
 	return list
 }
 
-// packings lists whether linear layers may be computed from packed operands, what is better first.
-func (p *planner) packings() []bool {
-	if p.limits.Fragments && !p.unpacked && p.half() && p.opts.Linear != load.LinearInt8 {
-		return []bool{true, false}
-	}
-	return []bool{false}
-}
-
 // transformer decides how the transformer is held. More blocks on the device are never slower, as each saves a copy: so many
-// are taken as fit, beside packed operands if two blocks fit then. Activations are cut only where not even two blocks fit beside whole ones, and one block is the last
+// are taken as fit. Activations are cut only where not even two blocks fit beside whole ones, and one block is the last
 // resort, because with it no block can be copied while another is used.
 func (p *planner) transformer() (best ditPlan, err error) {
 	asked, groups := p.opts.BlocksInMemory, p.groups()
@@ -82,7 +71,7 @@ func (p *planner) transformer() (best ditPlan, err error) {
 		if choose {
 			asked = 1
 		}
-		return p.hold(asked, groups[len(groups)-1], false)
+		return p.hold(asked, groups[len(groups)-1])
 	}
 	tries := []int{asked}
 	if choose {
@@ -90,19 +79,17 @@ func (p *planner) transformer() (best ditPlan, err error) {
 	}
 	for _, blocks := range tries {
 		for _, n := range groups {
-			for _, packed := range p.packings() {
-				best, err = p.hold(blocks, n, packed)
-				switch {
-				case err != nil:
+			best, err = p.hold(blocks, n)
+			switch {
+			case err != nil:
+				return best, err
+			case best.fits && choose:
+				if best, err = p.mostBlocks(best); err != nil {
 					return best, err
-				case best.fits && choose:
-					if best, err = p.mostBlocks(best); err != nil {
-						return best, err
-					}
-					return p.bestSplit(best)
-				case best.fits:
-					return best, nil
 				}
+				return p.bestSplit(best)
+			case best.fits:
+				return best, nil
 			}
 		}
 	}
@@ -114,7 +101,7 @@ func (p *planner) mostBlocks(best ditPlan) (ditPlan, error) {
 	low, high := best.needs.Plan.Slots, p.config.Model.DiT.NumVisualBlocks+1 // low fits, high does not
 	for high-low > 1 {
 		middle := (low + high) / 2
-		d, err := p.hold(middle, best.groups, best.packed)
+		d, err := p.hold(middle, best.groups)
 		if err != nil {
 			return d, err
 		}
@@ -145,7 +132,7 @@ func (p *planner) bestSplit(best ditPlan) (ditPlan, error) {
 	for slots := swapped.Stream + 1; slots <= min(mostSlots, swapped.Slots); slots++ {
 		q := *p
 		q.opts.StreamSlots = slots
-		d, err := q.hold(swapped.Slots, best.groups, best.packed)
+		d, err := q.hold(swapped.Slots, best.groups)
 		if err != nil {
 			return best, err
 		}
@@ -158,9 +145,9 @@ func (p *planner) bestSplit(best ditPlan) (ditPlan, error) {
 }
 
 // hold plans for so many blocks on the device, 0 for all, where the others wait in pinned memory as far as that holds them.
-func (p *planner) hold(blocks, groups int, packed bool) (d ditPlan, err error) {
+func (p *planner) hold(blocks, groups int) (d ditPlan, err error) {
 	r := p.ditRequest(blocks)
-	r.Options.HeadGroups, r.Packed = groups, packed
+	r.Options.HeadGroups = groups
 	r.Options.Visual.Tier = p.opts.HostTier
 	if r.Options.Visual.Tier == "" {
 		r.Options.Visual.Tier = swap.Pinned
@@ -183,7 +170,7 @@ func (p *planner) hold(blocks, groups int, packed bool) (d ditPlan, err error) {
 			return d, err
 		}
 	}
-	d.groups, d.packed, d.tier = groups, packed, r.Options.Visual.Tier
+	d.groups, d.tier = groups, r.Options.Visual.Tier
 	d.fits = p.limits.Device == 0 || d.needs.Device().After(p.held).Bytes() <= p.limits.Device
 	return d, nil
 }

@@ -198,7 +198,6 @@ func (p *planner) denoise() error {
 	p.out.Swap, p.out.HostTier, p.out.BlockBytes, p.out.BytesLoaded = needs.Plan, d.tier, needs.BlockBytes, needs.LoadedBytes
 	p.out.AtMost = p.opts.HostWeights == load.CodedWeights
 	c.BlocksInMemory, c.StreamSlots, c.HostTier, c.PinnedBlocks, c.HeadGroups = needs.Plan.Slots, needs.Plan.Stream, d.tier, needs.PinnedBlocks, d.groups
-	c.Packed = d.packed
 	p.out.StepWork = stepWork(p.config, p.out.Settings, slices.Max(p.rows))
 	p.add(StageDenoise, needs.Device(), append(waiting(d),
 		PlanItem{InPinned, "staging while loading", "load", needs.PinnedLoad - needs.Pinned}, p.hashed(needs.PinnedLoad))...)
@@ -241,7 +240,7 @@ func (p *planner) ditRequest(blocks int) dit.Request {
 	s := p.out.Settings
 	g, visual := s.Geometry, p.opts.ditSwap()
 	visual.Slots, visual.Stream = blocks, min(p.opts.StreamSlots, blocks)
-	return dit.Request{Config: DiTConfig(p.config), Reader: p.nets.dit, Half: p.half(),
+	return dit.Request{Config: DiTConfig(p.config), Reader: p.nets.dit, Half: p.half(), Fragments: p.limits.Fragments,
 		Size: dit.Size{Frames: g.LatentFrames, Height: g.LatentHeight, Width: g.LatentWidth}, TextRows: slices.Max(p.rows),
 		Branches: len(s.texts()), Times: s.Steps, Residuals: s.MagCache, MaxAllocation: p.limits.MaxAllocation, MaxStorageRange: p.limits.MaxStorageRange, Cut: p.cut(),
 		Options: dit.Options{Precision: p.opts.Precision, Linear: p.opts.Linear, Visual: visual}}

@@ -218,7 +218,7 @@ func (g *run) denoise(ctx context.Context, prompts []dit.Prompt, first engine.Te
 	options.Recorded = func(int) { g.digest.record(latents) }
 	size := dit.Size{Frames: geometry.LatentFrames, Height: geometry.LatentHeight, Width: geometry.LatentWidth, RopeScale: RopeScale(g.ckpt.Config)}
 	g.asked.adapters = g.dit.Adapters() // should the run go on with a smaller plan, then in the same way
-	pass, err := g.dit.NewPass(ctx, dit.PassOptions{Size: size, Prompts: prompts, Times: options.Times(), Packed: g.plan != nil && g.plan.Choice.Packed})
+	pass, err := g.dit.NewPass(ctx, dit.PassOptions{Size: size, Prompts: prompts, Times: options.Times()})
 	if err != nil {
 		return engine.Tensor{}, err
 	}
