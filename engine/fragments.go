@@ -19,9 +19,15 @@ const (
 // FragmentLanes is how many invocations share a fragment.
 const FragmentLanes = 32
 
+// FragmentInvocations is how many invocations a workgroup of kernels with fragments has at most.
+const FragmentInvocations = 256
+
 // probeFragments finds out, once a device is open, whether its matrices place their elements as the kernels that read
 // operands straight into registers expect. The specification leaves that to the driver, so it is tried.
 func (d *Device) probeFragments(ctx context.Context) (Fragments, error) {
+	if d.caps.MaxInvocations < FragmentInvocations {
+		return NoFragments, nil
+	}
 	if d.opts.Limits.EmulateFragments {
 		return EmulatedFragments, nil
 	}

@@ -67,8 +67,12 @@ func PackInPlace(s *engine.Stream, x, scratch engine.Tensor, order FragmentOrder
 	}
 }
 
-// packUnit is the number of rows that cuts of packed matrices are a multiple of.
-const packUnit = fragmentEdge * fragmentGroup
+// fragmentGroup is how many fragments of a packed operand that lie below each other follow each other, GROUP of include/packed.glsl; packUnit is their
+// rows, of which cuts of packed operands are a multiple.
+const (
+	fragmentGroup = 4
+	packUnit      = fragmentEdge * fragmentGroup
+)
 
 // packStep is how many rows of so many columns are packed by one dispatch.
 func packStep(caps engine.Caps, cols int) int {

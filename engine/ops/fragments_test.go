@@ -85,9 +85,9 @@ func TestFragmentsGiveTheSameBitsInEveryTileAndBand(t *testing.T) {
 	arena := d.NewArena("tiles")
 	defer arena.Release()
 	rng := rand.New(rand.NewPCG(1, 2))
-	x, _ := attentionInput(t, arena, d, rng, engine.BF16, 1, m, k)
-	w, _ := attentionInput(t, arena, d, rng, engine.BF16, 1, n, k)
-	a := MatmulArgs{X: x, W: w, Y: arena.Alloc("y", engine.F32, m, n), Half: true, Scratch: arena.Alloc("scratch", engine.BF16, 1000, k)}
+	x, _ := attentionInput(t, arena, d, rng, engine.BF16, 1, PackedRows(m), k) // any numbers are some matrix, packed
+	w, _ := attentionInput(t, arena, d, rng, engine.BF16, 1, PackedRows(n), k)
+	a := MatmulArgs{X: x.Rows(0, m), W: w.Rows(0, n), Y: arena.Alloc("y", engine.F32, m, n), Half: true, Packed: true}
 	if err := arena.Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -46,13 +46,8 @@ type MatmulArgs struct {
 	// m of x is XScale[m] times its bytes. Sums of such products are exact, by cooperative matrices in the tiers that have
 	// them where they multiply bytes, by fp32 products elsewhere; the result is the same bits.
 	XScale, WScale engine.Tensor
-	// Scratch, of any type, optional, lets the device compute the layer from operands that are packed there first, where Caps.Fragments
-	// says that it can: X and W bf16, Half, K a multiple of 128, more than 8 rows. MatmulScratch says how large it should be; with
-	// less the work is cut into more pieces, with too little the layer is computed as without. It must overlap no other tensor. Results differ from those
-	// without in the order of sums, so layers that are to give the same bits must be alike in having one.
-	Scratch engine.Tensor
 	// Packed says that X and W are bf16 and lie in the order of fragments, where Caps.Fragments says that the device multiplies such: X packed by Pack
-	// or by what computed it, as LeftFragments, W as RightFragments. K is a multiple of 128, and the memory of either goes on up
+	// or by what computed it (PackY), as LeftFragments, W as RightFragments. K is a multiple of 128, and the memory of either goes on up
 	// to PackedRows of its rows. Any number of rows is computed alike.
 	Packed bool
 	// PackY makes Y, bf16 [M, N] with memory of PackedRows(M) rows, the packed X of another layer: with Packed, N a multiple of 128.
@@ -83,10 +78,6 @@ func Matmul(s *engine.Stream, a MatmulArgs) {
 
 // record dispatches the layer as planned.
 func (m *matmul) record(s *engine.Stream) {
-	if m.fragments != nil {
-		m.recordFragments(s)
-		return
-	}
 	caps := s.Device().Caps()
 	for col := 0; col < m.cols; col += m.colStep {
 		cols := min(m.colStep, m.cols-col)
@@ -146,7 +137,7 @@ func (a MatmulArgs) check() matmul {
 		bad("gate must hold N f32 and needs Add")
 	}
 	if a.Packed && !m.fitsPacked() || a.PackY && !m.fitsPackedY() {
-		bad("packed operands are bf16 without scratch or scales, K a multiple of 128, and so is N of a packed y, which nothing is added to")
+		bad("packed operands are bf16 without scales, K a multiple of 128, and so is N of a packed y, which nothing is added to")
 	}
 	if a.Add && a.Activation != NoActivation || a.Activation > SiLU {
 		bad(fmt.Sprintf("activation %d", a.Activation))
@@ -163,8 +154,8 @@ func (m *matmul) plan(caps engine.Caps) {
 		return
 	}
 	m.tile = chooseTile(caps, m.rows, m.cols, m.Half)
-	if f := m.chooseFragments(caps); f != nil {
-		m.planFragments(caps, f)
+	if m.Packed {
+		m.planFragments(caps, fragmentKernelOf(caps))
 		return
 	}
 	m.planMatrix(caps, m.chooseMatrix(caps))

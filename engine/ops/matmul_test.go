@@ -22,8 +22,8 @@ type matmulCase struct {
 	half       bool
 	// scale is the deviation of the activations, 1 where zero.
 	scale float64
-	// scratch is how many bytes to give for packed operands, on a device that computes the case by fragments.
-	scratch int64
+	// packed gives packed operands, on a device that has fragments.
+	packed bool
 }
 
 // run computes the case on the device, and the reference with its tolerance.
@@ -50,12 +50,12 @@ func (c matmulCase) run(b *gemmBench) (got, want, tolerance []float64) {
 		old = b.values(c.types[3], c.m*c.n, 1)
 		b.put(y, old)
 	}
-	var scratch engine.Tensor
-	if c.scratch > 0 {
-		scratch = b.output(engine.U8, int(c.scratch))
+	left, right := b.upload(c.types[0], x, c.m, c.k), b.upload(c.types[1], w, c.n, c.k)
+	if c.packed {
+		left, right = b.packed(left, ops.LeftFragments), b.packed(right, ops.RightFragments)
 	}
 	ops.Matmul(b.dev.Compute(), ops.MatmulArgs{
-		Scratch: scratch, X: b.upload(c.types[0], x, c.m, c.k), W: b.upload(c.types[1], w, c.n, c.k), Bias: b.upload(c.types[2], bias, c.n), Y: y,
+		Packed: c.packed, X: left, W: right, Bias: b.upload(c.types[2], bias, c.n), Y: y,
 		Gate: b.upload(engine.F32, gate, c.n), Add: c.add, Activation: c.activation, HeadDim: c.headDim, Half: c.half,
 	})
 	got = b.finish(y)
@@ -85,7 +85,7 @@ func (c matmulCase) reference(x, w, bias, gate, old []float64) (want, tolerance 
 	for i, v := range want {
 		tol := sumTolerance(c.k, size[i])
 		switch {
-		case c.scratch > 0:
+		case c.packed:
 			tol *= 2 // operands are exact, but matrices may cut sums off instead of rounding them
 		case c.half && c.m > 8:
 			tol = halfTolerance(c.k, size[i], peak, weight)

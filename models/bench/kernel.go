@@ -149,29 +149,25 @@ func Matmuls(ctx context.Context, d *engine.Device, o KernelOptions, shapes []Ma
 		if o.Linear == load.LinearInt8 && !ops.CanQuantize(z.K) {
 			return nil, fmt.Errorf("%s: layers in int8 have inputs of a multiple of 64 channels, at most 65536, not %d", z.Name, z.K)
 		}
-		name, scratch := z.Name, int64(0)
-		if half && o.Linear != load.LinearInt8 && d.Caps().Fragments != engine.NoFragments {
-			scratch = ops.MatmulScratch(z.M, z.N, z.K)
-		}
-		if scratch > 0 {
-			name += ", with packing"
+		name, x, w := z.Name, z.M, z.N
+		packed := half && o.Linear != load.LinearInt8 && d.Caps().Fragments != engine.NoFragments && z.K%128 == 0
+		if packed {
+			name, x, w = name+", packed", ops.PackedRows(x), ops.PackedRows(w)
 		}
 		cases = append(cases, kernelCase{
 			name: name, shape: fmt.Sprintf("%d×%d×%d", z.M, z.N, z.K), operations: 2 * float64(z.M) * float64(z.N) * float64(z.K),
 			prepare: func(a *engine.Arena) (func(*engine.Stream), []engine.Tensor) {
 				args := ops.MatmulArgs{Half: half, Bias: a.Alloc("bias", engine.F32, z.N)}
 				fill := []engine.Tensor{args.Bias}
-				if scratch > 0 {
-					args.Scratch = a.Alloc("packed operands", engine.U8, int(scratch))
-				}
 				if o.Linear == load.LinearInt8 {
 					args.XScale, args.WScale = a.Alloc("scales of x", engine.F32, z.M), a.Alloc("scales of w", engine.F32, z.N)
 					args.X, args.W = a.Alloc("x", engine.I8, z.M, z.K), a.Alloc("w", engine.I8, z.N, z.K)
 					fill = append(fill, args.XScale, args.WScale)
 				} else {
-					args.X, args.W = a.Alloc("x", act, z.M, z.K), a.Alloc("w", act, z.N, z.K)
+					args.X, args.W = a.Alloc("x", act, x, z.K), a.Alloc("w", act, w, z.K)
 				}
 				fill = append(fill, args.X, args.W)
+				args.X, args.W, args.Packed = args.X.Rows(0, z.M), args.W.Rows(0, z.N), packed
 				switch {
 				case z.Add:
 					args.Y, args.Gate, args.Add = a.Alloc("y", engine.F32, z.M, z.N), a.Alloc("gate", engine.F32, z.N), true
@@ -179,10 +175,11 @@ func Matmuls(ctx context.Context, d *engine.Device, o KernelOptions, shapes []Ma
 				case z.Heads > 0:
 					args.Y, args.HeadDim = a.Alloc("y", act, z.Heads, z.M, z.N/z.Heads), z.N/z.Heads
 				default:
-					args.Y = a.Alloc("y", act, z.M, z.N)
+					args.Y = a.Alloc("y", act, x, z.N).Rows(0, z.M)
 				}
 				if z.GELU {
 					args.Activation = ops.GELU
+					args.PackY = packed && z.N%128 == 0 && !z.Add && z.Heads == 0 // as in the feed-forward network
 				}
 				return func(s *engine.Stream) { ops.Matmul(s, args) }, fill
 			},
