@@ -53,7 +53,7 @@ func TestPinnedMemoryIsImportedWhereThatWorksAndElseTheDrivers(t *testing.T) {
 		{"asked for", engine.Options{Limits: small, PinnedFrom: engine.PinnedImported}, 1},
 		{"the driver's", engine.Options{Limits: small, PinnedFrom: engine.PinnedDriver}, 0},
 		{"an import fails", engine.Options{Limits: failing}, 0},
-		{"a chunk that pieces share", engine.Options{}, 1},
+		{"a chunk that pieces share", engine.Options{Limits: engine.TestLimits{Chunk: enginetest.ChunkOfUsers}}, 1},
 		{"small chunks", engine.Options{Limits: engine.TestLimits{Chunk: 1 << 20}}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -31,7 +31,7 @@ func (c faultCase) String() string {
 func (c faultCase) run(t *testing.T, faults *engine.Faults) error {
 	t.Helper()
 	before := runtime.NumGoroutine()
-	d, err := engine.Open(t.Context(), engine.Options{Validate: true, Limits: c.limits, Faults: faults})
+	d, err := engine.Open(t.Context(), engine.Options{Validate: true, Limits: enginetest.SmallChunks(c.limits), Faults: faults})
 	if err != nil {
 		return err
 	}

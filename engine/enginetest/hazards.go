@@ -61,8 +61,7 @@ func PlantedHazard(t *testing.T, limits engine.TestLimits, needs Sight, work fun
 // hazards counts the reported hazards and fails the test for messages about anything else.
 func hazards(t *testing.T, d *engine.Device) (n int) {
 	t.Helper()
-	_, messages := d.Validation(0)
-	for _, m := range messages {
+	for _, m := range messagesOf(d) {
 		if strings.Contains(strings.ToLower(m.Text), "hazard") {
 			n++
 		} else {

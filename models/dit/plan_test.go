@@ -38,7 +38,7 @@ func TestAPassTakesWhatItsPlanSays(t *testing.T) {
 		{"linear layers in int8", config, SwapOptions{Slots: 2}, Size{Frames: 31, Height: 64, Width: 96}, 3, 2, "denoise", load.LinearInt8, true}, // of which none is packed
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := enginetest.OpenWith(t, engine.Options{Limits: engine.TestLimits{EmulateFragments: true}})
+			d := enginetest.OpenWith(t, engine.Options{Limits: engine.TestLimits{EmulateFragments: true, Chunk: enginetest.ChunkOfUsers}})
 			c.size.RopeScale = [3]float32{1, 2, 2}
 			prompts, release := madeUpPrompts(t, d, c.config, c.rows)
 			defer release()

@@ -153,7 +153,7 @@ func TestEveryLostOrRefusedSubmitIsAnErrorWithoutLeaks(t *testing.T) {
 	for name, o := range walkOptions() {
 		// Without validation, which takes most of the time of opening so many devices; package swap does the same with it.
 		run := func(t *testing.T, faults *engine.Faults) error {
-			d, err := engine.Open(t.Context(), engine.Options{Faults: faults})
+			d, err := engine.Open(t.Context(), engine.Options{Faults: faults, Limits: enginetest.SmallChunks(engine.TestLimits{})})
 			if err != nil {
 				return err
 			}

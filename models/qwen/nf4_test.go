@@ -138,7 +138,7 @@ func TestThePlanOfAModelIn4BitsIsWhatItTakes(t *testing.T) {
 	config.Text.NumHiddenLayers = 3
 	for _, layers := range []int{1, 3} {
 		opts := Options{Quantize: true, LayersInMemory: layers, Room: Work{Tokens: []int{4}}}
-		d := enginetest.OpenPlain(t)
+		d := enginetest.OpenPlainWith(t, engine.Options{Limits: engine.TestLimits{Chunk: enginetest.ChunkOfUsers}})
 		d.Mem.ResetPeak()
 		m, err := New(t.Context(), d, reader, config, opts)
 		if err != nil {

@@ -67,7 +67,7 @@ func TestPlanIsThePeak(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := enginetest.OpenPlain(t)
+			d := enginetest.OpenPlainWith(t, engine.Options{Limits: engine.TestLimits{Chunk: enginetest.ChunkOfUsers}})
 			m, err := New(t.Context(), d, reader, c.config, c.opts)
 			if err != nil {
 				t.Fatal(err)
